@@ -1,0 +1,108 @@
+"""Runs in processes of their own, one after the other: start, watch, stop, and read what they leave."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from .plan import Run
+
+POLL_SECONDS = 0.2
+PATIENCE_SECONDS = 5
+
+
+def folder_of(run: Run, out: Path) -> Path:
+    """Where a run's files are."""
+    return out / "runs" / run.id
+
+
+def result_of(run: Run, out: Path) -> dict[str, Any] | None:
+    """Result of a run that came to its end, well or not, now or in an earlier start; ``None`` if there is none."""
+    path = folder_of(run, out) / "result.json"
+    if not path.is_file():
+        return None
+    result: dict[str, Any] = json.loads(path.read_text())
+    return result
+
+
+def is_done(run: Run, out: Path) -> bool:
+    """Whether a run needs no other start: failed and interrupted ones do."""
+    result = result_of(run, out)
+    return result is not None and result["status"] == "ok"
+
+
+def execute(run: Run, out: Path, *, keep_weights: bool, watch: Callable[[str, float], None]) -> dict[str, Any]:
+    """Do one run in its own process and wait for it; if this process is interrupted, the other is stopped first.
+
+    Args:
+        run: What to run.
+        out: Folder of the comparison.
+        keep_weights: Whether checkpoint and exported models stay.
+        watch: Called again and again with what the run is doing and its seconds so far.
+    """
+    folder = folder_of(run, out)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps(asdict(run), indent=2))
+    threads = {name: str(run.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    start = time.monotonic()
+    with (folder / "log.txt").open("w") as log:
+        process = subprocess.Popen(  # noqa: S603  # this program itself
+            [sys.executable, "-m", "anomalib_dmdd.compare.run", str(folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=os.environ | threads,
+            start_new_session=True,  # Ctrl-C reaches this process only, which then stops the other with its workers
+        )
+        try:
+            while process.poll() is None:
+                watch(_read(folder / "stage"), time.monotonic() - start)
+                time.sleep(POLL_SECONDS)
+        finally:
+            stop(process)
+    if not keep_weights:
+        shutil.rmtree(folder / "weights", ignore_errors=True)
+        (folder / "model.ckpt").unlink(missing_ok=True)
+    if not (folder / "result.json").exists():
+        _record_death(process.returncode, folder)
+    return result_of(run, out) or {}
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a process and what it started, politely and then not; nothing happens if it has ended."""
+    if process.poll() is not None:
+        return
+    _signal(process, signal.SIGTERM)
+    try:
+        process.wait(PATIENCE_SECONDS)
+    except subprocess.TimeoutExpired:
+        _signal(process, getattr(signal, "SIGKILL", signal.SIGTERM))
+        process.wait()
+
+
+def _signal(process: subprocess.Popen[bytes], number: int) -> None:
+    if sys.platform == "win32":
+        process.terminate()
+    else:
+        os.killpg(process.pid, number)
+
+
+def _record_death(code: int, folder: Path) -> None:
+    """Write the result of a run that could not write one itself."""
+    cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    memory = "; killed by the system, most likely for lack of memory" if code == -signal.Signals(9) else ""
+    last = _read(folder / "log.txt").strip().splitlines()[-1:]
+    error = f"The process ended with {cause} while {_read(folder / 'stage')}{memory}. {''.join(last)}"
+    (folder / "result.json").write_text(json.dumps({"status": "failed", "error": error.strip()}))
+
+
+def _read(path: Path) -> str:
+    return path.read_text(errors="replace") if path.exists() else "starting"

@@ -1,0 +1,105 @@
+"""The network of BiKD: a student and a trainable teacher, with a frozen anchor while they train."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from anomalib.data import InferenceBatch
+from torch import Tensor, nn
+
+from anomalib_dmdd.parts import Teacher, cosine_distance, encoder_student, sum_of_layers
+
+
+class BikdFeatures(NamedTuple):
+    """What the loss needs of the normal images I and the anomalous ones I_a, each a list of maps, shallow to deep."""
+
+    anchor: list[Tensor]
+    """T0(I), maps ``(N, C_k, h_k, w_k)``; the others have the same shapes."""
+    teacher: list[Tensor]
+    """T(I)."""
+    anomalous_teacher: list[Tensor]
+    """T(I_a)."""
+    student: list[Tensor]
+    """S(I)."""
+    anomalous_student: list[Tensor]
+    """S(I_a)."""
+
+
+class BikdModel(nn.Module):
+    """Teacher and student of one architecture that learn from each other, and the anchor T0 that holds the teacher.
+
+    Args:
+        backbone: Name of a timm ``features_only`` CNN.
+        layers: Its layers; by default those with strides 4, 8 and 16.
+        pre_trained: Use timm's ImageNet weights for anchor and teacher.
+        teacher_weights: A local file with them.
+
+    Attributes:
+        anchor: The frozen ImageNet network; only needed in training.
+        teacher: Starts as a copy of the anchor. What lies before its first layer, and all batch normalisation, stays
+            as it is.
+        student: Starts from random weights.
+
+    Raises:
+        ValueError: If timm has no such backbone, or the backbone no such layers.
+    """
+
+    def __init__(
+        self,
+        backbone: str = "resnet18.tv_in1k",
+        layers: Sequence[str] | None = None,
+        pre_trained: bool = True,
+        teacher_weights: str | Path | None = None,
+    ) -> None:
+        super().__init__()
+        self.anchor: Teacher | None = Teacher(backbone, layers, pre_trained, teacher_weights)
+        self.multiple = self.anchor.reductions[-1]
+        self.teacher = encoder_student(self.anchor)
+        self.teacher.load_state_dict(self.anchor.features.state_dict())
+        _freeze_stem_and_normalisation(self.teacher)
+        self.student = encoder_student(self.anchor)
+
+    def load_pretrained(self) -> None:
+        """Fetch the anchor's weights, see :meth:`~anomalib_dmdd.parts.Teacher.load_pretrained`, and copy them."""
+        if self.anchor is not None and not self.anchor.loaded:
+            self.anchor.load_pretrained()
+            self.teacher.load_state_dict(self.anchor.features.state_dict())
+
+    def train(self, mode: bool = True) -> "BikdModel":
+        """Set the mode of the student; the teacher keeps its batch statistics."""
+        super().train(mode)
+        self.teacher.eval()
+        return self
+
+    def forward(
+        self, images: Tensor, anomalous: Tensor | None = None, learning: bool = True
+    ) -> InferenceBatch | BikdFeatures:
+        """Features for the loss in training mode, anomaly maps in evaluation mode.
+
+        Args:
+            images: Normalised images ``(N, 3, H, W)``.
+            anomalous: In training, the same images with simulated anomalies.
+            learning: In training, whether the teacher learns too; if not, there is no graph through it.
+        """
+        if self.training and anomalous is not None and self.anchor is not None:
+            with torch.set_grad_enabled(learning):
+                teacher, anomalous_teacher = self.teacher(images), self.teacher(anomalous)
+            anchor = self.anchor(images) if learning else []
+            return BikdFeatures(anchor, teacher, anomalous_teacher, self.student(images), self.student(anomalous))
+        pairs = zip(self.student(images), self.teacher(images), strict=True)
+        anomaly_map = sum_of_layers([cosine_distance(student, teacher) for student, teacher in pairs], images)
+        return InferenceBatch(anomaly_map=anomaly_map, pred_score=anomaly_map.amax(dim=(-3, -2, -1)))
+
+
+def _freeze_stem_and_normalisation(network: nn.Module) -> None:
+    """Freeze what comes before the first feature layer, and batch normalisation everywhere."""
+    info: Any = network.feature_info
+    first = info.module_name()[0].replace(".", "_")
+    for name, parameter in network.named_parameters():
+        if name.replace(".", "_").startswith(f"{first}_"):
+            break
+        parameter.requires_grad = False
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.requires_grad_(requires_grad=False)

@@ -1,0 +1,91 @@
+"""DMDD in Lightning and Anomalib."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from anomalib.data import Batch
+from anomalib.metrics import Evaluator
+from anomalib.models.components import AnomalibModule
+from anomalib.post_processing import PostProcessor
+from anomalib.pre_processing import PreProcessor
+from anomalib.visualization import Visualizer
+from torch import Tensor
+
+from anomalib_dmdd.models.distillation import Distillation
+from anomalib_dmdd.synthesis import AnomalySimulator
+
+from .loss import DmddLoss
+from .post_processor import DmddPostProcessor
+from .torch_model import AnomalyMap, DmddModel
+
+
+class Dmdd(Distillation, AnomalibModule):
+    """Dual-Modeling Decouple Distillation (Liu, Wang, Leng, Zhang; ACM MM 2024; arXiv 2408.03888).
+
+    A reconstruction: the README beside this file says what is the paper's and what is our choice.
+
+    Args:
+        backbone: Teacher, any timm ``features_only`` CNN.
+        layers: Its layers; by default those with strides 4, 8 and 16.
+        pre_trained: Start from timm's ImageNet weights. They are fetched when training starts, never to predict, test
+            or export from a checkpoint.
+        teacher_weights: A local ``.pth`` or ``.safetensors`` file with the backbone's weights instead of a download.
+        textures: A folder of images that simulated anomalies take their texture from; without it they are made from
+            the training images.
+        foreground: Keep simulated anomalies on the object where one stands out from the background.
+        anomaly_map: The map that is reported, see :class:`~anomalib_dmdd.models.dmdd.torch_model.DmddModel`.
+        pre_processor: Anomalib's, or False.
+        post_processor: :class:`DmddPostProcessor` by default, or False.
+        evaluator: Anomalib's, or False.
+        visualizer: Anomalib's, or False.
+
+    Raises:
+        ValueError: If timm has no such backbone, the backbone no such layers, or the input size does not fit it.
+    """
+
+    model: DmddModel
+    method_steps: ClassVar[int] = 5000
+
+    def __init__(
+        self,
+        backbone: str = "wide_resnet50_2.tv_in1k",
+        layers: Sequence[str] | None = None,
+        pre_trained: bool = True,
+        teacher_weights: str | Path | None = None,
+        textures: str | Path | None = None,
+        foreground: bool = True,
+        anomaly_map: AnomalyMap = "head",
+        pre_processor: PreProcessor | bool = True,
+        post_processor: PostProcessor | bool = True,
+        evaluator: Evaluator | bool = True,
+        visualizer: Visualizer | bool = True,
+    ) -> None:
+        super().__init__(
+            pre_processor=pre_processor, post_processor=post_processor, evaluator=evaluator, visualizer=visualizer
+        )
+        self.model = DmddModel(backbone, layers, pre_trained, teacher_weights, anomaly_map)
+        self.check_input_size()
+        self.simulator = AnomalySimulator(textures=textures, foreground=foreground)
+        self.loss = DmddLoss()
+
+    def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> Tensor:
+        """Simulate anomalies on the batch and learn from the pairs."""
+        del args, kwargs
+        anomalous, mask = self.simulator(batch.image)
+        return self.log_loss(self.loss(self.model(batch.image, anomalous), mask))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """One Adam for student and head, whose gradients are disjoint (rates: URD's code)."""
+        student = [*self.model.embedding.parameters(), *self.model.decoder.parameters()]
+        student += self.model.decouple.parameters()
+        return torch.optim.Adam(
+            [{"params": student, "lr": 5e-3}, {"params": self.model.head.parameters(), "lr": 1e-3}],
+            betas=(0.5, 0.999),
+        )
+
+    @staticmethod
+    def configure_post_processor() -> DmddPostProcessor:
+        """The default post-processor."""
+        return DmddPostProcessor()

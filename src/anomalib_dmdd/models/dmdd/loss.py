@@ -1,0 +1,104 @@
+"""The losses of DMDD. Symbols: T teacher, N normality and A abnormality features, I image, I_a its anomalous twin."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+from torchvision.ops import sigmoid_focal_loss
+
+from anomalib_dmdd.parts import ANOMALOUS_CELL, anomalous_area, cosine_distance, flat_cosine_distance, masked_mean
+
+from .torch_model import DmddFeatures
+
+NORMAL_CELL = 0.05
+"""A cell counts as normal below this share of anomalous area (our choice)."""
+
+
+class DmddLossParts(NamedTuple):
+    """The terms of the loss, each a scalar."""
+
+    ngm: Tensor
+    aim: Tensor
+    head: Tensor
+
+
+def normality_guidance(anomalous: Sequence[Tensor], normal: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+    """NGM: sum over the layers of ``d(N(I_a), T(I)) + d(N(I), T(I))``, d on flattened maps (paper; form as in URD).
+
+    Args:
+        anomalous: N(I_a), one map ``(N, C_k, h_k, w_k)`` per layer.
+        normal: N(I), the same shapes.
+        teacher: T(I), the same shapes.
+    """
+    terms = [
+        flat_cosine_distance(guided, target).mean() + flat_cosine_distance(plain, target).mean()
+        for guided, plain, target in zip(anomalous, normal, teacher, strict=True)
+    ]
+    return torch.stack(terms).sum()
+
+
+def abnormality_inverse_mimicking(
+    anomalous: Sequence[Tensor],
+    anomalous_teacher: Sequence[Tensor],
+    normal: Sequence[Tensor],
+    teacher: Sequence[Tensor],
+    mask: Tensor,
+) -> Tensor:
+    """AIM: widen ``D(A(I_a), T(I_a))`` in anomalous cells, close it in normal ones and on normal images.
+
+    Sum over the layers of ``0.5 mean_A (1 - D) + 0.5 mean_N D + mean D(A(I), T(I))``. Distance to the mask as in the
+    authors' later code; the balance of the two means is our choice: anomalous cells are about 5 %, and in a plain mean
+    the abnormality branch becomes a copy of the normality branch.
+
+    Args:
+        anomalous: A(I_a), one map ``(N, C_k, h_k, w_k)`` per layer.
+        anomalous_teacher: T(I_a), the same shapes.
+        normal: A(I), the same shapes.
+        teacher: T(I), the same shapes.
+        mask: 1 where I_a is anomalous, ``(N, 1, H, W)``.
+    """
+    terms = []
+    for features, target, plain, plain_target in zip(anomalous, anomalous_teacher, normal, teacher, strict=True):
+        distance = cosine_distance(features, target)
+        area = anomalous_area(mask, distance)
+        widened = masked_mean(1 - distance, area >= ANOMALOUS_CELL)
+        closed = masked_mean(distance, area < NORMAL_CELL)
+        terms.append(0.5 * widened + 0.5 * closed + cosine_distance(plain, plain_target).mean())
+    return torch.stack(terms).sum()
+
+
+def segmentation(logits: Tensor, mask: Tensor) -> Tensor:
+    """Binary focal loss (gamma 2) plus L1 between the head's answer and the mask (form: our choice, as in URD).
+
+    Args:
+        logits: ``(N, 1, h, w)``.
+        mask: ``(N, 1, H, W)``, brought to the size of the logits as area fractions.
+    """
+    target = anomalous_area(mask, logits)
+    focal: Tensor = sigmoid_focal_loss(logits.float(), target, alpha=-1, gamma=2, reduction="mean")
+    return focal + F.l1_loss(logits.float().sigmoid(), target)
+
+
+class DmddLoss(nn.Module):
+    """NGM, AIM and the segmentation loss of a pair of normal and anomalous images."""
+
+    def forward(self, features: DmddFeatures, mask: Tensor) -> DmddLossParts:
+        """The three terms, which are to be added.
+
+        Args:
+            features: What the model returns in training.
+            mask: Mask of the simulated anomalies, ``(N, 1, H, W)``.
+        """
+        return DmddLossParts(
+            ngm=normality_guidance(features.anomalous_normality, features.normality, features.teacher),
+            aim=abnormality_inverse_mimicking(
+                features.anomalous_abnormality,
+                features.anomalous_teacher,
+                features.abnormality,
+                features.teacher,
+                mask,
+            ),
+            head=segmentation(features.logits, torch.cat([torch.zeros_like(mask), mask])),
+        )

@@ -1,0 +1,188 @@
+"""The network of DMDD: teacher, student with two branches, segmentation head."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+from anomalib.data import InferenceBatch
+from timm.layers.cbam import CbamModule
+from torch import Tensor, nn
+
+from anomalib_dmdd.parts import BottleneckEmbedding, DecoderStudent, Teacher, convolution, cosine_distance, upsample
+
+AnomalyMap = Literal["head", "sum", "both", "normality", "abnormality"]
+
+
+class DmddFeatures(NamedTuple):
+    """What the loss needs of the normal images I and the anomalous ones I_a, each list shallow to deep."""
+
+    teacher: list[Tensor]
+    """T(I), maps ``(N, C_k, h_k, w_k)``; the others have the same shapes."""
+    normality: list[Tensor]
+    """N(I)."""
+    abnormality: list[Tensor]
+    """A(I)."""
+    anomalous_teacher: list[Tensor]
+    """T(I_a)."""
+    anomalous_normality: list[Tensor]
+    """N(I_a)."""
+    anomalous_abnormality: list[Tensor]
+    """A(I_a)."""
+    logits: Tensor
+    """The head's answer to I, then to I_a: ``(2 N, 1, h_1, w_1)``."""
+
+
+class Decouple(nn.Module):
+    """The branches of one scale: a 1x1 convolution expands the student's features, which are then split in two.
+
+    "Expand, then separate" is the paper's; normalisation and activation are our choice.
+
+    Args:
+        channels: Channels of the scale.
+        signed: Whether the teacher's features can be negative. If not, a ReLU keeps ``1 - cos`` in the range of a mask.
+    """
+
+    def __init__(self, channels: int, signed: bool = False) -> None:
+        super().__init__()
+        self.expand = convolution(channels, 2 * channels, kernel=1)
+        self.activation = nn.Identity() if signed else nn.ReLU(inplace=True)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Normality and abnormality features, both of the input's shape ``(N, C, h, w)``."""
+        normality, abnormality = self.activation(self.expand(features)).chunk(2, dim=1)
+        return normality, abnormality
+
+
+class SegmentationHead(nn.Module):
+    """Multi-perception segmentation head: several receptive fields, then channel and spatial attention.
+
+    The paper names the fusion of anomaly maps by several attentions; its form is our choice.
+
+    Args:
+        maps: Number of distance maps that come in.
+        width: Channels inside.
+
+    Example:
+        >>> SegmentationHead(maps=6)(torch.rand(2, 6, 16, 16)).shape
+        torch.Size([2, 1, 16, 16])
+    """
+
+    def __init__(self, maps: int, width: int = 32) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(convolution(maps, width), nn.ReLU(inplace=True))
+        quarter = width // 4
+        self.fields = nn.ModuleList(
+            [
+                nn.Conv2d(width, quarter, 1, bias=False),
+                *(nn.Conv2d(width, quarter, 3, padding=step, dilation=step, bias=False) for step in (1, 3, 6)),
+            ]
+        )
+        self.fuse = nn.Sequential(nn.BatchNorm2d(width), nn.ReLU(inplace=True))
+        self.attention = CbamModule(width, rd_ratio=1 / 4, spatial_kernel_size=7)
+        self.logit = nn.Conv2d(width, 1, 1)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Logits ``(N, 1, h, w)`` of "this position is anomalous" from distance maps ``(N, maps, h, w)``."""
+        stem = self.stem(maps)
+        fused = self.fuse(torch.cat([field(stem) for field in self.fields], dim=1))
+        logits: Tensor = self.logit(stem + self.attention(fused))
+        return logits
+
+
+class DmddModel(nn.Module):
+    """Decouple student-teacher network with its segmentation head.
+
+    Args:
+        backbone: Name of a timm ``features_only`` CNN.
+        layers: Its layers; by default those with strides 4, 8 and 16.
+        pre_trained: Use timm's ImageNet weights for the teacher.
+        teacher_weights: A local file with them.
+        anomaly_map: Which map is reported: the ``head``'s, the plain ``sum`` of all distances, ``both`` (the head's
+            plus the mean of the distances), or the sum of one branch, ``normality`` or ``abnormality``.
+
+    Raises:
+        ValueError: If timm has no such backbone, or the backbone no such layers.
+    """
+
+    def __init__(
+        self,
+        backbone: str = "wide_resnet50_2.tv_in1k",
+        layers: Sequence[str] | None = None,
+        pre_trained: bool = True,
+        teacher_weights: str | Path | None = None,
+        anomaly_map: AnomalyMap = "head",
+    ) -> None:
+        super().__init__()
+        self.anomaly_map = anomaly_map
+        self.teacher = Teacher(backbone, layers, pre_trained, teacher_weights)
+        channels, reductions, signed = self.teacher.channels, self.teacher.reductions, self.teacher.signed
+        self.multiple = 2 * reductions[-1]
+        self.embedding = BottleneckEmbedding(channels, reductions)
+        self.decoder = DecoderStudent(self.embedding.width, channels, reductions, signed=signed)
+        self.decouple = nn.ModuleList(Decouple(channel, signed) for channel in channels)
+        self.head = SegmentationHead(maps=2 * len(channels))
+
+    def load_pretrained(self) -> None:
+        """Fetch the teacher's weights, see :meth:`~anomalib_dmdd.parts.Teacher.load_pretrained`."""
+        self.teacher.load_pretrained()
+
+    def student(self, teacher: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Normality and abnormality features of each scale from the teacher's features."""
+        decoded = self.decoder(self.embedding(teacher))
+        branches = [decouple(features) for decouple, features in zip(self.decouple, decoded, strict=True)]
+        return [normality for normality, _ in branches], [abnormality for _, abnormality in branches]
+
+    def distance_maps(self, teacher: list[Tensor], normality: list[Tensor], abnormality: list[Tensor]) -> Tensor:
+        """The distances of both branches from the teacher at the finest scale, ``(N, 2 * layers, h_1, w_1)``."""
+        maps = [cosine_distance(branch, target) for branch, target in zip(normality, teacher, strict=True)]
+        maps += [cosine_distance(branch, target) for branch, target in zip(abnormality, teacher, strict=True)]
+        finest = (teacher[0].shape[-2], teacher[0].shape[-1])
+        return torch.cat([maps[0], *(upsample(distance, finest) for distance in maps[1:])], dim=1)
+
+    def forward(self, images: Tensor, anomalous: Tensor | None = None) -> InferenceBatch | DmddFeatures:
+        """Features for the loss in training mode, anomaly maps in evaluation mode.
+
+        Args:
+            images: Normalised images ``(N, 3, H, W)``.
+            anomalous: In training, the same images with simulated anomalies.
+        """
+        if self.training and anomalous is not None:
+            return self._pair(images, anomalous)
+        teacher = self.teacher(images)
+        maps = self.distance_maps(teacher, *self.student(teacher))
+        anomaly_map = upsample(self._report(maps), (images.shape[-2], images.shape[-1]))
+        return InferenceBatch(anomaly_map=anomaly_map, pred_score=anomaly_map.amax(dim=(-3, -2, -1)))
+
+    def _pair(self, images: Tensor, anomalous: Tensor) -> DmddFeatures:
+        teacher, anomalous_teacher = self.teacher(images), self.teacher(anomalous)
+        normality, abnormality = self.student(teacher)
+        anomalous_normality, anomalous_abnormality = self.student(anomalous_teacher)
+        with torch.no_grad():  # the head learns to read the distances, it does not shape them
+            maps = torch.cat(
+                [
+                    self.distance_maps(teacher, normality, abnormality),
+                    self.distance_maps(anomalous_teacher, anomalous_normality, anomalous_abnormality),
+                ]
+            )
+        return DmddFeatures(
+            teacher,
+            normality,
+            abnormality,
+            anomalous_teacher,
+            anomalous_normality,
+            anomalous_abnormality,
+            self.head(maps),
+        )
+
+    def _report(self, maps: Tensor) -> Tensor:
+        """The map to report, at the finest scale."""
+        layers = len(self.decouple)
+        if self.anomaly_map == "normality":
+            return maps[:, :layers].sum(1, keepdim=True)
+        if self.anomaly_map == "abnormality":
+            return maps[:, layers:].sum(1, keepdim=True)
+        if self.anomaly_map == "sum":
+            return maps.sum(1, keepdim=True)
+        head: Tensor = self.head(maps).sigmoid()
+        return head + maps.mean(1, keepdim=True) if self.anomaly_map == "both" else head

@@ -1,0 +1,44 @@
+"""The loss of DSKD: pyramid matching of both students."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from anomalib_dmdd.parts import cosine_distance
+
+from .torch_model import DskdFeatures
+
+
+class DskdLossParts(NamedTuple):
+    """The terms of the loss, each a scalar."""
+
+    encoder: Tensor
+    decoder: Tensor
+
+
+def pyramid_matching(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+    """Sum over the layers of the mean cosine distance per position (layers: paper; distance: our choice).
+
+    Args:
+        student: One map ``(N, C_k, h_k, w_k)`` per layer.
+        teacher: The same shapes.
+
+    Example:
+        >>> features = [torch.rand(2, 8, 4, 4), torch.rand(2, 16, 2, 2)]
+        >>> bool(pyramid_matching(features, features).abs() < 1e-5)
+        True
+    """
+    return torch.stack([cosine_distance(s, t).mean() for s, t in zip(student, teacher, strict=True)]).sum()
+
+
+class DskdLoss(nn.Module):
+    """Pyramid matching of the encoder student and of the decoder student with the teacher."""
+
+    def forward(self, features: DskdFeatures) -> DskdLossParts:
+        """The two terms, which are to be added."""
+        return DskdLossParts(
+            encoder=pyramid_matching(features.encoder, features.teacher),
+            decoder=pyramid_matching(features.decoder, features.teacher),
+        )

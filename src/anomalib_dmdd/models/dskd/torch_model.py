@@ -1,0 +1,98 @@
+"""The network of DSKD: one teacher, two students of inverted structure, an embedding between them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+from anomalib.data import InferenceBatch
+from torch import Tensor, nn
+
+from anomalib_dmdd.parts import (
+    BottleneckEmbedding,
+    DecoderStudent,
+    Teacher,
+    cosine_distance,
+    encoder_student,
+    sum_of_layers,
+)
+
+AnomalyMap = Literal["both", "encoder", "decoder"]
+EmbeddingInput = Literal["student", "both", "teacher"]
+
+
+class DskdFeatures(NamedTuple):
+    """What the loss needs, each a list of maps ``(N, C_k, h_k, w_k)``, shallow to deep."""
+
+    teacher: list[Tensor]
+    encoder: list[Tensor]
+    decoder: list[Tensor]
+
+
+class DskdModel(nn.Module):
+    """Encoder student, deep feature embedding, decoder student.
+
+    Args:
+        backbone: Name of a timm ``features_only`` CNN, the teacher's and the encoder student's architecture.
+        layers: Its layers; by default those with strides 4, 8 and 16.
+        pre_trained: Use timm's ImageNet weights for the teacher.
+        teacher_weights: A local file with them.
+        embedding_input: Whose features the embedding takes: the encoder ``student``'s, ``both`` the student's and the
+            teacher's, or only the ``teacher``'s, which makes the decoder plain reverse distillation (a control).
+        anomaly_map: Which students' distances are summed: ``both``, or one alone, ``encoder`` or ``decoder``.
+
+    Raises:
+        ValueError: If timm has no such backbone, or the backbone no such layers.
+    """
+
+    def __init__(
+        self,
+        backbone: str = "resnet18.tv_in1k",
+        layers: Sequence[str] | None = None,
+        pre_trained: bool = True,
+        teacher_weights: str | Path | None = None,
+        embedding_input: EmbeddingInput = "student",
+        anomaly_map: AnomalyMap = "both",
+    ) -> None:
+        super().__init__()
+        self.embedding_input = embedding_input
+        self.anomaly_map = anomaly_map
+        self.teacher = Teacher(backbone, layers, pre_trained, teacher_weights)
+        channels, reductions = self.teacher.channels, self.teacher.reductions
+        self.multiple = 2 * reductions[-1]
+        self.encoder = encoder_student(self.teacher)
+        # One residual block each, not RD4AD's two: the second network is paid for by the depth of these (our choice).
+        self.embedding = BottleneckEmbedding(
+            channels, reductions, depth=1, inputs=2 if embedding_input == "both" else 1
+        )
+        self.decoder = DecoderStudent(self.embedding.width, channels, reductions, depth=1, signed=self.teacher.signed)
+
+    def load_pretrained(self) -> None:
+        """Fetch the teacher's weights, see :meth:`~anomalib_dmdd.parts.Teacher.load_pretrained`."""
+        self.teacher.load_pretrained()
+
+    def features(self, images: Tensor) -> DskdFeatures:
+        """Features of teacher and students for normalised images ``(N, 3, H, W)``."""
+        teacher, encoder = self.teacher(images), self.encoder(images)
+        if self.embedding_input == "both":
+            embedded = [torch.cat(pair, dim=1) for pair in zip(encoder, teacher, strict=True)]
+        else:
+            embedded = encoder if self.embedding_input == "student" else teacher
+        return DskdFeatures(teacher, encoder, self.decoder(self.embedding(embedded)))
+
+    def forward(self, images: Tensor) -> InferenceBatch | DskdFeatures:
+        """Features for the loss in training mode, anomaly maps in evaluation mode.
+
+        Args:
+            images: Normalised images ``(N, 3, H, W)``.
+        """
+        features = self.features(images)
+        if self.training:
+            return features
+        students = {"both": features[1:], "encoder": features[1:2], "decoder": features[2:]}[self.anomaly_map]
+        distances = [
+            torch.cat([cosine_distance(layer, target) for layer in layers], dim=1).sum(dim=1, keepdim=True)
+            for target, *layers in zip(features.teacher, *students, strict=True)
+        ]
+        anomaly_map = sum_of_layers(distances, images)
+        return InferenceBatch(anomaly_map=anomaly_map, pred_score=anomaly_map.amax(dim=(-3, -2, -1)))

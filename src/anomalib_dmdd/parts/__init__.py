@@ -1,0 +1,23 @@
+"""What more than one model is made of: teacher, students, embedding, distances, masks."""
+
+from .distance import cosine_distance, flat_cosine_distance, sum_of_layers, upsample
+from .embedding import BottleneckEmbedding
+from .masks import ANOMALOUS_CELL, anomalous_area, masked_mean
+from .residual import convolution
+from .students import DecoderStudent, encoder_student
+from .teacher import Teacher
+
+__all__ = [
+    "ANOMALOUS_CELL",
+    "BottleneckEmbedding",
+    "DecoderStudent",
+    "Teacher",
+    "anomalous_area",
+    "convolution",
+    "cosine_distance",
+    "encoder_student",
+    "flat_cosine_distance",
+    "masked_mean",
+    "sum_of_layers",
+    "upsample",
+]

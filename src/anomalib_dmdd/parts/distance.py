@@ -1,0 +1,57 @@
+"""How far two feature maps are apart, and how such distances become one map of the image."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+
+def cosine_distance(features: Tensor, target: Tensor) -> Tensor:
+    """Cosine distance at each position, ``1 - cos`` over the channels (RD4AD, eq. 1).
+
+    Args:
+        features: Feature map ``(N, C, h, w)``.
+        target: Feature map of the same shape.
+
+    Returns:
+        Distances ``(N, 1, h, w)`` in single precision: 0 for the same direction, 1 for orthogonal, 2 for opposite ones.
+
+    Example:
+        >>> import torch
+        >>> cosine_distance(torch.ones(1, 2, 1, 1), torch.tensor([1.0, 0.0]).reshape(1, 2, 1, 1)).squeeze()
+        tensor(0.2929)
+    """
+    return 1 - F.cosine_similarity(features.float(), target.float(), dim=1).unsqueeze(1)
+
+
+def flat_cosine_distance(features: Tensor, target: Tensor) -> Tensor:
+    """Cosine distance of whole feature maps, flattened to one vector per image (RD4AD's code).
+
+    Args:
+        features: Feature map ``(N, C, h, w)``.
+        target: Feature map of the same shape.
+
+    Returns:
+        Distances ``(N,)`` in single precision.
+    """
+    return 1 - F.cosine_similarity(features.float().flatten(1), target.float().flatten(1), dim=1)
+
+
+def upsample(distances: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear upsampling of a map ``(N, C, h, w)`` to ``(N, C, *size)``."""
+    return F.interpolate(distances, size=size, mode="bilinear", align_corners=False)
+
+
+def sum_of_layers(distances: Iterable[Tensor], images: Tensor) -> Tensor:
+    """Upsample the map of each layer to the size of the images and add them (STFPM's and RD4AD's anomaly map).
+
+    Args:
+        distances: Maps ``(N, 1, h_k, w_k)``.
+        images: ``(N, C, H, W)``.
+
+    Returns:
+        Anomaly map ``(N, 1, H, W)``.
+    """
+    size = (images.shape[-2], images.shape[-1])
+    return torch.cat([upsample(distance, size) for distance in distances], dim=1).sum(dim=1, keepdim=True)

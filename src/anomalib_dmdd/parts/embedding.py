@@ -1,0 +1,66 @@
+"""The bottleneck through which the features of all scales have to pass."""
+
+from collections.abc import Sequence
+from math import log2
+
+import torch
+from torch import Tensor, nn
+
+from .residual import ResidualBlock, convolution
+
+
+class BottleneckEmbedding(nn.Module):
+    """One-class bottleneck embedding: all scales brought to the deepest one, joined, and compressed (RD4AD, sec. 3.3).
+
+    Args:
+        channels: Channels of the inputs, shallow to deep.
+        reductions: Their strides, powers of two that do not fall.
+        depth: Residual blocks of the compressing stage; the first halves the map.
+        inputs: How many sets of such features are joined, e.g. 2 for a student's beside the teacher's.
+
+    Attributes:
+        width: Channels of the embedding, twice those of the deepest input.
+
+    Example:
+        >>> embedding = BottleneckEmbedding([64, 128, 256], [4, 8, 16])
+        >>> features = [torch.zeros(2, 64, 16, 16), torch.zeros(2, 128, 8, 8), torch.zeros(2, 256, 4, 4)]
+        >>> embedding(features).shape
+        torch.Size([2, 512, 2, 2])
+    """
+
+    def __init__(self, channels: Sequence[int], reductions: Sequence[int], depth: int = 2, inputs: int = 1) -> None:
+        super().__init__()
+        deepest = channels[-1]
+        self.reduce = nn.ModuleList(
+            _reduce(inputs * channel, deepest, int(log2(reductions[-1] / reduction)))
+            for channel, reduction in zip(channels, reductions, strict=True)
+        )
+        self.width = 2 * deepest
+        narrow = bottleneck_width(channels, self.width)
+        self.compress = nn.Sequential(
+            ResidualBlock(len(channels) * deepest, self.width, "down", narrow),
+            *(ResidualBlock(self.width, self.width, width=narrow) for _ in range(depth - 1)),
+        )
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Map features ``(N, C_k, H / r_k, W / r_k)`` to ``(N, width, H / 2r, W / 2r)``, r being the deepest stride."""
+        joined = torch.cat([reduce(level) for reduce, level in zip(self.reduce, features, strict=True)], dim=1)
+        embedding: Tensor = self.compress(joined)
+        return embedding
+
+
+def _reduce(inputs: int, outputs: int, halvings: int) -> nn.Module:
+    """Convolutions that halve the map, doubling the channels on the way to ``outputs``."""
+    if halvings == 0:
+        return nn.Identity() if inputs == outputs else convolution(inputs, outputs, kernel=1)
+    layers: list[nn.Module] = []
+    for step in range(halvings, 0, -1):
+        width = max(inputs, outputs >> (step - 1)) if step > 1 else outputs
+        layers += [convolution(inputs, width, "down"), nn.ReLU(inplace=True)]
+        inputs = width
+    return nn.Sequential(*layers)
+
+
+def bottleneck_width(channels: Sequence[int], outputs: int) -> int | None:
+    """Inner width of the residual blocks: half of the outputs where a teacher is as wide as a ResNet50 (our choice)."""
+    return outputs // 2 if channels[-1] > 512 else None  # noqa: PLR2004  # the width where ResNets change their block

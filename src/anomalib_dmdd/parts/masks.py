@@ -1,0 +1,30 @@
+"""Masks of simulated anomalies at the size of a feature map, and means over parts of one."""
+
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+ANOMALOUS_CELL = 0.5
+"""A cell of a feature map counts as anomalous from this share of anomalous area on (our choice)."""
+
+
+def anomalous_area(mask: Tensor, like: Tensor) -> Tensor:
+    """Share of anomalous area in each cell: thin defects do not vanish at coarse scales (our choice).
+
+    Args:
+        mask: 1 where the image is anomalous, ``(N, 1, H, W)``.
+        like: A map ``(N, C, h, w)`` of the scale that is asked for.
+
+    Returns:
+        Shares ``(N, 1, h, w)``.
+    """
+    return F.adaptive_avg_pool2d(mask, (like.shape[-2], like.shape[-1]))
+
+
+def masked_mean(values: Tensor, where: Tensor) -> Tensor:
+    """Mean over the chosen positions of the batch; 0 where there are none.
+
+    Args:
+        values: Any shape.
+        where: Boolean, the same shape.
+    """
+    return (values * where).sum() / where.sum().clamp(min=1)

@@ -1,0 +1,108 @@
+"""Perlin noise for a whole batch, every image with a lattice, resolution and rotation of its own."""
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+
+@dataclass(frozen=True)
+class PerlinNoise:
+    """Random gradient fields that can be evaluated at any pixel, so that a coarse look costs little.
+
+    With quintic fade weights w_i, noise(p) = sum_i w_i g_i . (p - i) = p . (sum_i w_i g_i) - sum_i w_i g_i . i over the
+    four lattice points i around p. The two sums are bilinear interpolations at faded coordinates, so one call of
+    ``grid_sample`` over the channels (g_x, g_y, g . i) gives the whole batch, and a rotated field costs no second
+    interpolation.
+
+    Attributes:
+        lattice: (g_x, g_y, g . i) at the lattice points, with i counted from the middle, (N, 3, L, L).
+        axes: Lattice coordinates per pixel: [x or y of the lattice, x or y of the image], (N, K, 2, 2).
+        phase: Lattice coordinates of the image's centre, (N, K, 2).
+        finest: Most cells along the longer side of an image.
+
+    Source: K. Perlin, Improving noise, SIGGRAPH 2002; evaluation by ``grid_sample`` is our choice.
+    """
+
+    lattice: Tensor
+    axes: Tensor
+    phase: Tensor
+    finest: int
+
+    @classmethod
+    def draw(cls, count: int, candidates: int, side: int, octaves: int, device: torch.device) -> "PerlinNoise":
+        """Draw fields with 2^0 ... 2^(octaves - 1) cells per axis, independently, rotated by U(-90, 90) degrees.
+
+        The phase is random too: with a lattice point at the image's centre, the noise would always be 0 there.
+
+        Args:
+            count: Number of images N.
+            candidates: Fields per image K: they share the gradients, which cost most, and nothing else.
+            side: Longer side of the images in pixels; the cells are counted along it.
+            octaves: Number of resolutions to draw from.
+            device: Where the fields live.
+        """
+        cells = 2.0 ** torch.randint(octaves, (count, candidates, 2), device=device)
+        angle = math.pi * (torch.rand(count, candidates, device=device) - 0.5)
+        cos, sin = angle.cos(), angle.sin()
+        rotation = torch.stack((cos, sin, -sin, cos), dim=-1).view(count, candidates, 2, 2)
+        # The image's corners are at most side / sqrt(2) from its centre; one more cell each side for phase and fade.
+        finest = 2 ** (octaves - 1)
+        reach = math.ceil(finest / math.sqrt(2)) + 1
+        points = torch.arange(-reach, reach + 1, device=device, dtype=torch.float32)
+        theta = 2 * math.pi * torch.rand(count, len(points), len(points), device=device)
+        g_x, g_y = theta.cos(), theta.sin()
+        return cls(
+            lattice=torch.stack((g_x, g_y, g_x * points + g_y * points[:, None]), dim=1),
+            axes=rotation * cells[..., None] / side,
+            phase=torch.rand(count, candidates, 2, device=device) - 0.5,
+            finest=finest,
+        )
+
+    def choose(self, candidate: Tensor) -> "PerlinNoise":
+        """Only this candidate of each image, (N,)."""
+        image = torch.arange(len(candidate), device=candidate.device)
+        return replace(self, axes=self.axes[image, candidate, None], phase=self.phase[image, candidate, None])
+
+    def __call__(self, y: Tensor, x: Tensor) -> Tensor:
+        """Noise at the grid of these pixel offsets from the image's centre.
+
+        Args:
+            y: Vertical offsets, (H,).
+            x: Horizontal offsets, (W,).
+
+        Returns:
+            Noise in [-1, 1], (N, K, H, W).
+        """
+        count, candidates = self.phase.shape[:2]
+        along_x = self.axes[..., 0, None] * x + self.phase[..., None]
+        along_y = self.axes[..., 1, None] * y
+        u, v = (along_x[..., None, :] + along_y[..., None]).movedim(2, 0)
+        grid = torch.stack((_fade(u), _fade(v)), dim=-1) / (self.lattice.shape[-1] // 2)
+        sums = F.grid_sample(self.lattice, grid.view(count, -1, len(x), 2), align_corners=True)
+        g_x, g_y, constant = sums.view(count, 3, candidates, len(y), len(x)).unbind(1)
+        return g_x.mul_(u).addcmul_(g_y, v).sub_(constant).mul_(math.sqrt(2))
+
+    def render(self, height: int, width: int) -> Tensor:
+        """Noise for images of this size, on four points per finest cell or on each pixel, whichever are fewer.
+
+        Returns:
+            Noise in [-1, 1] from corner pixel to corner pixel, (N, K, h, w).
+        """
+        points = 4 * self.finest / max(height, width)
+        y, x = (
+            torch.linspace(
+                -(side - 1) / 2, (side - 1) / 2, min(side, round(points * side) + 1), device=self.axes.device
+            )
+            for side in (height, width)
+        )
+        return self(y, x)
+
+
+def _fade(position: Tensor) -> Tensor:
+    """The coordinate at which linear interpolation gives Perlin's quintic one."""
+    cell = position.floor()
+    t = position - cell
+    return (t * 6).sub_(15).mul_(t).add_(10).mul_(t).mul_(t).mul_(t).add_(cell)

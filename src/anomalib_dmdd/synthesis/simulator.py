@@ -1,0 +1,180 @@
+"""The simulator: a normal image, a mask and a texture make an anomalous image."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from .foreground import foreground_mask
+from .perlin import PerlinNoise
+from .texture import draw_textures, jitter_colours, load_textures, rearrange
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+"""ImageNet's normalisation."""
+VISIBLE = 0.02
+"""Least change of a pixel's largest channel that counts, in units of images in [0, 1]."""
+CANDIDATES = 4
+"""Noise fields drawn per image; the first one with a defect on the object is used."""
+
+
+class AnomalySimulator(nn.Module):
+    """Turns normal images into anomalous ones, each with a mask of what was changed.
+
+    With an image I, a mask M and a texture Q, the anomalous image is I_a = (1 - M) I + M ((1 - b) Q + b I). M is Perlin
+    noise above a threshold, on the object, where the change can be seen; specks are dropped. Outside of M, I_a is I to
+    the last bit. No mask is empty, unless nowhere on the object a texture differs visibly from the image.
+
+    Nothing here waits for the GPU, and all randomness comes from torch's global generator of the images' device.
+
+    Source: the blend and the masks of DRAEM (arXiv 2108.07610), DeSTSeg and URD. Our choices: the foreground, the
+    textures that need no files, the treatment of invisible, small and empty masks (a component of under 16 pixels at
+    256x256, and as much of the area at other sizes, is a speck unless others are beside it).
+
+    Args:
+        textures: Folder of texture images, read when the first batch comes. ``None``: places of the other images of the
+            batch, shuffled, and drawn patterns.
+        foreground: Whether defects lie on the object only.
+        image_weight: Range of b, the weight of the normal image inside the mask.
+        threshold: Noise above it is defect, in (-1, 1).
+        octaves: The noise has 2^0 ... 2^(octaves - 1) cells per axis.
+
+    Example:
+        >>> images = torch.randn(4, 3, 64, 64)
+        >>> anomalous, mask = AnomalySimulator()(images)
+        >>> anomalous.shape, mask.shape
+        (torch.Size([4, 3, 64, 64]), torch.Size([4, 1, 64, 64]))
+        >>> bool(((anomalous != images).any(1, keepdim=True) == mask.bool()).all())
+        True
+    """
+
+    _mean: Tensor
+    _std: Tensor
+
+    def __init__(
+        self,
+        textures: str | Path | None = None,
+        foreground: bool = True,
+        *,
+        image_weight: tuple[float, float] = (0.0, 0.8),
+        threshold: float = 0.5,
+        octaves: int = 6,
+    ) -> None:
+        super().__init__()
+        self.textures = textures
+        self.foreground = foreground
+        self.image_weight = image_weight
+        self.threshold = threshold
+        self.octaves = octaves
+        # Buffers, because making a tensor out of numbers on the GPU would wait for it.
+        self.register_buffer("_mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("_std", torch.tensor(STD).view(3, 1, 1), persistent=False)
+        self._loaded: Tensor | None = None  # not a buffer: a checkpoint has no need of other people's images
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Simulate one anomaly per image.
+
+        Args:
+            images: Normal images, ImageNet-normalised, (N, 3, H, W).
+
+        Returns:
+            Anomalous images, like ``images``, and masks of 0 and 1 in the images' dtype, (N, 1, H, W).
+
+        Raises:
+            FileNotFoundError: The folder of textures does not exist on this machine.
+            ValueError: The folder of textures has no images.
+        """
+        with torch.autocast(images.device.type, enabled=False):
+            normal = images.float()
+            low, high = self.image_weight
+            texture_weight = 1 - (low + (high - low) * torch.rand(len(images), 1, 1, device=images.device))
+            # In place from here on: on a CPU, fresh memory costs more than the arithmetic.
+            change = self._textures_for(normal).sub_(self._mean).addcmul_(normal, self._std, value=-1)
+            visible = torch.maximum(change.amax(1), -change.amin(1)) * texture_weight >= VISIBLE
+            mask = self._masks(normal, visible)
+            change.mul_((mask * texture_weight)[:, None]).div_(self._std)
+            return change.to(images.dtype).add_(images), mask[:, None].to(images.dtype)
+
+    def _textures_for(self, normal: Tensor) -> Tensor:
+        """One texture per image, (N, 3, H, W) in [0, 1]."""
+        count, device, size = len(normal), normal.device, (normal.shape[2], normal.shape[3])
+        if self.textures is not None:
+            if self._loaded is None:
+                self._loaded = load_textures(self.textures)
+            self._loaded = self._loaded.to(device)
+            chosen = self._loaded[torch.randint(len(self._loaded), (count,), device=device)]
+            return jitter_colours(rearrange(chosen / 255, size))
+        # Half of each kind, in random order.
+        half = (count + 1) // 2
+        borrowed = rearrange(normal[:half], size, patches=8)
+        borrowed = jitter_colours(borrowed.mul_(self._std).add_(self._mean))
+        order = torch.randperm(2 * half, device=device)
+        mixed = torch.empty(2 * half, 3, *size, device=device)
+        mixed[order[:half]], mixed[order[half:]] = borrowed, draw_textures(half, size, device)
+        return mixed[:count]
+
+    def _masks(self, normal: Tensor, visible: Tensor) -> Tensor:
+        """Noise above the threshold, visible and on the object, never empty where that is possible, (N, H, W) bool."""
+        count, height, width = visible.shape
+        cell = _cell_size(height, width)
+        every = slice(cell // 2, None, cell)  # one pixel of each cell
+        y, x = ((torch.arange(side, device=visible.device) - (side - 1) / 2)[every] for side in (height, width))
+        visible_cells = visible[:, every, every]
+        objects = self._objects(normal, cell)
+
+        fields = PerlinNoise.draw(count, CANDIDATES, max(height, width), self.octaves, visible.device)
+        allowed = visible_cells[:, None] & _resize(objects, visible_cells.shape[1:]).round().bool()
+        found = ((fields(y, x) > self.threshold) & allowed).flatten(2).any(2)
+        noise = fields.choose(found.int().argmax(1)).render(height, width)
+        # Off the object it falls to -2, below all noise.
+        noise = torch.minimum(noise, 4 * _resize(objects, noise.shape[2:]) - 2)
+        noise = _resize(noise, (height, width))[:, 0]
+
+        mask = drop_specks(visible & (noise > self.threshold))
+        # Where nothing is left: a lower threshold, that of the sixteen highest cells.
+        highest = noise[:, every, every].masked_fill(~visible_cells, -1).flatten(1)
+        lower = highest.topk(min(16, highest.shape[1]), dim=1).values[:, -1:].clamp(min=-1)
+        lower = lower.masked_fill(mask.flatten(1).any(1, keepdim=True), torch.inf)
+        return mask | (visible & (noise >= lower[..., None]))
+
+    def _objects(self, normal: Tensor, cell: int) -> Tensor:
+        """1 on the cells where defects may lie, else 0, (N, 1, h, w)."""
+        cells = F.avg_pool2d(normal, cell, ceil_mode=True)
+        mask = foreground_mask(cells * self._std) if self.foreground else torch.ones_like(cells[:, 0])
+        return mask[:, None].float()
+
+
+def _resize(images: Tensor, size: Sequence[int]) -> Tensor:
+    """Bilinear, (N, C, h, w) -> (N, C, *size)."""
+    return F.interpolate(images, tuple(size), mode="bilinear", align_corners=True)
+
+
+def drop_specks(mask: Tensor) -> Tensor:
+    """Remove what is lonely and smaller than one cell (16 pixels at 256x256).
+
+    A pixel stays if some window of 2x2 cells over it holds at least one cell's number of mask pixels. So a component
+    smaller than that goes, unless others are beside it, and a larger one stays, all but thin ends.
+
+    Source: our choice, for a fraction of the price of connected components.
+
+    Args:
+        mask: Masks, (N, H, W), bool.
+
+    Returns:
+        Masks without specks, (N, H, W), bool.
+    """
+    height, width = mask.shape[1:]
+    cell = _cell_size(height, width)
+    cells = F.avg_pool2d(mask[:, None].float(), cell, ceil_mode=True, divisor_override=1)
+    windows = F.avg_pool2d(cells, 2, stride=1, padding=1, divisor_override=1) >= cell**2
+    kept = F.avg_pool2d(windows.float(), 2, stride=1)[:, 0] > 0
+    return mask & kept.repeat_interleave(cell, 1).repeat_interleave(cell, 2)[:, :height, :width]
+
+
+def _cell_size(height: int, width: int) -> int:
+    """Side in pixels of the cells that the coarse work is done on: 4 at 256x256."""
+    return max(1, round(math.sqrt(height * width) / 64))

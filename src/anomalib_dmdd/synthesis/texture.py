@@ -1,0 +1,120 @@
+"""What the simulated defects are made of: RGB textures in [0, 1]."""
+
+import math
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+from torchvision.datasets.folder import IMG_EXTENSIONS
+from torchvision.transforms import v2
+
+
+def load_textures(folder: str | Path, size: int = 256, limit: int = 1000) -> Tensor:
+    """Read the images of a folder and its subfolders, small and square.
+
+    Args:
+        folder: Folder with images, for example the Describable Textures Dataset.
+        size: Side of the result in pixels.
+        limit: Most images to keep, evenly spread over the sorted names: 1000 at 256x256 are 200 MB.
+
+    Returns:
+        Textures, (T, 3, size, size), uint8.
+
+    Raises:
+        FileNotFoundError: The folder does not exist on this machine.
+        ValueError: The folder has no images.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        msg = (
+            f"textures: there is no folder {str(folder)!r} on this machine. Give a folder of images, "
+            "or textures=None to use textures that need no files."
+        )
+        raise FileNotFoundError(msg)
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS)
+    if not paths:
+        msg = f"textures: the folder {str(folder)!r} has no images ({', '.join(IMG_EXTENSIONS)})."
+        raise ValueError(msg)
+    crop = v2.Compose([v2.Resize(size, antialias=True), v2.CenterCrop(size), v2.PILToTensor()])
+    kept = [paths[i * len(paths) // limit] for i in range(limit)] if len(paths) > limit else paths
+    return torch.stack([crop(Image.open(path).convert("RGB")) for path in kept])
+
+
+def draw_textures(count: int, size: tuple[int, int], device: torch.device) -> Tensor:
+    """Stains, stripes and marble: two colours mixed by a wave that fractal noise bends.
+
+    Args:
+        count: Number of textures N.
+        size: Height and width in pixels.
+        device: Where the textures live.
+
+    Returns:
+        Textures, (N, 3, *size), in [0, 1].
+    """
+
+    def rand(*shape: int) -> Tensor:
+        return torch.rand(count, *shape, 1, 1, device=device)
+
+    noise = torch.zeros(count, 1, 2, 2, device=device)
+    for cells in (4, 8, 16, 32, 64):
+        octave = torch.rand(count, 1, cells, cells, device=device) - 0.5
+        noise = F.interpolate(noise, (cells, cells), mode="bilinear") + octave * (20 * rand(1) / cells**0.5)
+    y, x = (torch.linspace(0, 2 * math.pi, side, device=device) for side in size)
+    frequency = 2 ** (5 * rand(2))
+    wave = F.interpolate(rand(1) * noise, size, mode="bilinear")
+    wave.add_(frequency[:, :1] * y[:, None]).add_(frequency[:, 1:] * x).sin_()
+    first, second = rand(3), rand(3)
+    return torch.addcmul((first + second) / 2, (first - second) / 2, wave)
+
+
+def rearrange(textures: Tensor, size: tuple[int, int], patches: int = 1) -> Tensor:
+    """A random view of each texture: turned, mirrored, zoomed, moved and shuffled in patches.
+
+    Args:
+        textures: Textures, (N, C, h, w).
+        size: Height and width of the result in pixels.
+        patches: Patches per side of the result, each of which shows another place of the texture.
+
+    Returns:
+        Views, (N, C, *size).
+    """
+    count, device = len(textures), textures.device
+    angle = 2 * math.pi * torch.rand(count, device=device)
+    zoom = 0.5 + 0.5 * torch.rand(count, 1, device=device)
+    mirror = torch.randint(2, (count,), device=device) * 2 - 1
+    axis_x = torch.stack((angle.cos() * mirror, angle.sin() * mirror), dim=1) * zoom
+    axis_y = torch.stack((-angle.sin(), angle.cos()), dim=1) * zoom
+    y, x = (torch.linspace(-1, 1, side, device=device) for side in size)
+    grid = F.interpolate(torch.rand(count, 2, patches, patches, device=device) * 2 - 1, size)
+    grid.add_(axis_x[..., None, None] * x).add_(axis_y[..., None, None] * y[:, None])
+    return F.grid_sample(textures, grid.permute(0, 2, 3, 1), padding_mode="reflection", align_corners=False)
+
+
+def jitter_colours(textures: Tensor) -> Tensor:
+    """Change contrast (also to the negative), brightness, saturation and hue of each texture at random.
+
+    All four are one affine map of RGB. With J/3 the projection on the grey axis and C the cross product with it, a turn
+    of the hue by h and a saturation s make s cos(h) 1 + s sin(h) C + (1 - s cos(h)) J/3.
+
+    Args:
+        textures: Textures in [0, 1], (N, 3, H, W).
+
+    Returns:
+        Textures in [0, 1], (N, 3, H, W).
+    """
+    count, device = len(textures), textures.device
+
+    def uniform(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(count, 1, 1, device=device)
+
+    eye = torch.eye(3, device=device)
+    cross = (eye.roll(1, 0) - eye.roll(-1, 0)) / math.sqrt(3)
+    hue, saturation = uniform(-math.pi, math.pi), uniform(0, 1.5)
+    real, imaginary = saturation * hue.cos(), saturation * hue.sin()
+    contrast = uniform(0.5, 1.5) * torch.where(torch.randint(4, (count, 1, 1), device=device) == 0, -1, 1)
+    matrix = contrast * (real * eye + imaginary * cross + (1 - real) / 3)
+    # Every row of the matrix adds up to the contrast: middle grey becomes the brightness.
+    offset = (uniform(0.2, 0.8) - contrast / 2).expand(-1, 3, -1)
+    return torch.baddbmm(offset, matrix, textures.flatten(2)).view_as(textures).clamp_(0, 1)

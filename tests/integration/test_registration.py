@@ -1,0 +1,179 @@
+"""The stock ``anomalib`` command and Anomalib's own functions find what this package brings, each in a new process."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+CONFIG = Path(__file__).parents[2] / "configs" / "dmdd.yaml"
+
+SMALL_MODEL = ["--model.backbone", "resnet18", "--model.pre_trained", "false"]
+SHORT_RUN = [
+    *("--data.train_batch_size", "4", "--data.eval_batch_size", "4", "--data.num_workers", "0"),
+    *("--trainer.accelerator", "cpu", "--trainer.max_steps", "2"),
+    *("--trainer.limit_val_batches", "0.1", "--trainer.limit_test_batches", "0.1"),
+]
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where DemoParts are drawn by the first command that asks for them."""
+    return tmp_path_factory.mktemp("data") / "parts"
+
+
+def run(command: list[str], folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    inherited = {name: value for name, value in os.environ.items() if name != "TORCH_DEVICE_BACKEND_AUTOLOAD"}
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**inherited, "HF_HUB_OFFLINE": "1", "COLUMNS": "200", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def anomalib(*arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the ``anomalib`` command that was installed beside this interpreter."""
+    command = shutil.which("anomalib", path=str(Path(sys.executable).parent))
+    assert command, "Anomalib is not installed in this environment"
+    return run([command, *arguments], folder, **environment)
+
+
+def assert_trained(done: subprocess.CompletedProcess[str], folder: Path) -> None:
+    """A checkpoint of Dmdd was written and tested."""
+    result = folder / "results" / "Dmdd" / "DemoParts" / "flange" / "v0"
+    assert (result / "weights" / "lightning" / "model.ckpt").is_file()
+    assert yaml.safe_load((result / "config.yaml").read_text())["model"]["class_path"] == "anomalib_dmdd.Dmdd"
+    assert "image_AUROC" in done.stdout
+
+
+def test_train_by_short_name_beside_a_broken_plugin(tmp_path: Path, parts: Path) -> None:
+    broken = tmp_path / "site" / "broken_plugin-1.0.dist-info"
+    broken.mkdir(parents=True)
+    (broken / "METADATA").write_text("Name: broken-plugin\nVersion: 1.0\n")
+    (broken / "entry_points.txt").write_text("[anomalib.models]\nBroken = broken_plugin:Broken\n")
+
+    done = anomalib(
+        *("train", "--model", "Dmdd", *SMALL_MODEL, "--data", "DemoParts", "--data.root", str(parts), *SHORT_RUN),
+        folder=tmp_path,
+        PYTHONPATH=str(broken.parent),
+    )
+
+    assert_trained(done, tmp_path)
+    (warning,) = (line for line in (done.stdout + done.stderr).splitlines() if "broken_plugin" in line)
+    assert "plugin Broken = broken_plugin:Broken of broken-plugin is left out: ModuleNotFoundError" in warning
+
+
+@pytest.mark.parametrize(("autoload", "data"), [("1", "DemoParts"), ("0", "anomalib_dmdd.DemoParts")])
+def test_train_by_class_path(tmp_path: Path, parts: Path, autoload: str, data: str) -> None:
+    done = anomalib(
+        *(
+            "train",
+            "--model",
+            "anomalib_dmdd.Dmdd",
+            *SMALL_MODEL,
+            "--data",
+            data,
+            "--data.root",
+            str(parts),
+            *SHORT_RUN,
+        ),
+        folder=tmp_path,
+        TORCH_DEVICE_BACKEND_AUTOLOAD=autoload,
+    )
+    assert_trained(done, tmp_path)
+
+
+def test_train_by_configuration(tmp_path: Path, parts: Path) -> None:
+    done = anomalib(
+        *("train", "--config", str(CONFIG), *SMALL_MODEL, "--data", "DemoParts", "--data.root", str(parts), *SHORT_RUN),
+        folder=tmp_path,
+    )
+    assert_trained(done, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "from anomalib.models import get_model, list_models",  # imports torch on its way
+        "from anomalib.data import MVTecAD",
+        "from anomalib_dmdd import Dmdd",
+    ],
+)
+def test_names_after_any_first_import(tmp_path: Path, first: str) -> None:
+    program = f"""
+{first}
+import json
+import anomalib.models
+from anomalib.data import get_datamodule
+from anomalib.models import get_model, list_models
+
+small = {{"backbone": "resnet18", "pre_trained": False}}
+made = [
+    get_model("dmdd"),
+    get_model("dmdd", **small),
+    get_model({{"class_path": "Dmdd", "init_args": small}}),
+    get_model({{"class_path": "anomalib_dmdd.Dmdd", "init_args": small}}),
+    get_datamodule({{"class_path": "MVTec"}}),
+    get_datamodule({{"class_path": "DemoParts"}}),
+]
+print(json.dumps(["dmdd" in list_models(), anomalib.models.Dmdd.__name__, *(type(one).__name__ for one in made)]))
+"""
+    done = run([sys.executable, "-c", program], tmp_path)
+    assert json.loads(done.stdout.splitlines()[-1]) == [True, *["Dmdd"] * 5, "MVTec", "DemoParts"]
+
+
+def test_without_autoloading_the_import_registers_the_model(tmp_path: Path) -> None:
+    program = """
+from anomalib.models import get_model, list_models
+before = "dmdd" in list_models()
+from anomalib_dmdd import Dmdd
+print(before, "dmdd" in list_models(), type(get_model("dmdd", backbone="resnet18", pre_trained=False)) is Dmdd)
+"""
+    done = run([sys.executable, "-c", program], tmp_path, TORCH_DEVICE_BACKEND_AUTOLOAD="0")
+    assert done.stdout.splitlines()[-1] == "False True True"
+
+
+def test_benchmark_beside_patchcore(tmp_path: Path) -> None:
+    draw = "from anomalib_dmdd import DemoParts; DemoParts(root='all').prepare_data()"
+    run([sys.executable, "-c", draw], tmp_path)
+    for image in sorted((tmp_path / "all" / "flange").rglob("*.png")):
+        if image.name[:3] in {"000", "001"} and "stain" not in str(image) and "scratch" not in str(image):
+            few = tmp_path / "few" / image.relative_to(tmp_path / "all")
+            few.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(image, few)
+    benchmark = {
+        "seed": 0,
+        "model": {
+            "class_path": {"grid": ["Dmdd", "Patchcore"]},
+            "init_args": {"backbone": "resnet18", "pre_trained": False},
+        },
+        "data": {"class_path": "MVTec", "init_args": {"root": "few", "category": "flange", "num_workers": 0}},
+    }
+    (tmp_path / "benchmark.yaml").write_text(yaml.safe_dump({"accelerator": "cpu", "benchmark": benchmark}))
+    # The pipeline takes no trainer arguments: all that differs from `anomalib benchmark` is the length of the training.
+    program = """
+from anomalib.cli.cli import main
+from anomalib.models import Dmdd
+
+Dmdd.method_steps = 2
+main()
+"""
+
+    run([sys.executable, "-c", program, "benchmark", "--config", "benchmark.yaml"], tmp_path)
+
+    (results,) = (tmp_path / "runs" / "benchmark").glob("*/results.csv")
+    rows = results.read_text().splitlines()
+    assert len(rows) == 3
+    assert "Dmdd" in rows[1]
+    assert "Patchcore" in rows[2]
+    assert "image_AUROC" in rows[0]

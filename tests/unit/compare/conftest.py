@@ -1,0 +1,43 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from anomalib_dmdd.compare.plan import Run
+from anomalib_dmdd.compare.settings import Settings
+
+
+@pytest.fixture
+def make_run() -> Callable[..., Run]:
+    def make(label: str = "Padim", category: str = "bolt", seed: int = 0, **changes: object) -> Run:
+        settings = {
+            "model": {"class_path": f"anomalib.models.{label}", "init_args": {}},
+            "data": {"class_path": "MVTec", "init_args": {"category": category}},
+            "trainer": {},
+            "image_size": 64,
+            "accelerator": "cpu",
+            "threads": 2,
+            "openvino": ["FP32"],
+            "timed_passes": 5,
+        }
+        return Run(label=label, category=category, seed=seed, **(settings | changes))
+
+    return make
+
+
+@pytest.fixture
+def make_settings(tmp_path: Path) -> Callable[..., Settings]:
+    for category in ("bolt", "nut"):
+        (tmp_path / "parts" / category / "train" / "good").mkdir(parents=True)
+
+    def make(models: list[str | dict[str, object]], **changes: object) -> Settings:
+        data = {
+            "class_path": "MVTec",
+            "category": ["bolt"],
+            "init_args": {"root": str(tmp_path / "parts")} | changes.pop("data", {}),
+        }
+        if "category" in changes:
+            data["category"] = changes.pop("category")
+        return Settings(models=models, data=data, accelerator="cpu", **changes)
+
+    return make

@@ -1,0 +1,53 @@
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from anomalib_dmdd.compare.measure import WARM_UP, build_evaluator, count_parameters, peak_memory, time_torch
+
+
+class Counted(nn.Module):
+    """Takes longer while it is cold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.passes = 0
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        self.passes += 1
+        time.sleep(0.03 if self.passes <= WARM_UP else 0.002)
+        return image
+
+
+def test_warm_up_is_not_timed() -> None:
+    model = Counted()
+    times = time_torch(model, torch.rand(1, 3, 8, 8), passes=7)
+    assert model.passes == WARM_UP + 7
+    assert 2 <= times["ms_p25"] <= times["ms"] <= times["ms_p75"] < 25
+
+
+def test_parameters_of_a_known_network() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()).eval()
+    # weights and biases 3*8*9 + 8, BatchNorm 4 * 8; the counter of its batches is not read
+    assert count_parameters(network, torch.rand(1, 3, 8, 8)) == 216 + 8 + 32
+
+
+def test_shared_weights_count_once() -> None:
+    layer = nn.Linear(4, 4)
+    assert count_parameters(nn.Sequential(layer, layer), torch.rand(1, 4)) == 20
+
+
+def test_peak_memory_sees_a_large_tensor() -> None:
+    before = peak_memory(torch.device("cpu"))["peak_memory_mb"]
+    size = int(float(before) * 1e6 / 4) + 25_000_000
+    del before
+    tensor = torch.ones(size)
+    after = peak_memory(torch.device("cpu"))["peak_memory_mb"]
+    assert float(after) >= 4 * len(tensor) / 1e6
+
+
+def test_evaluator_has_the_columns_of_the_table() -> None:
+    names = [metric.name for metric in build_evaluator().test_metrics]
+    assert names == ["image_AUROC", "image_F1Score", "pixel_AUROC", "pixel_AUPR", "pixel_AUPRO"]
+    assert build_evaluator().test_metrics[4].fpr_limit == pytest.approx(0.3)

@@ -1,0 +1,129 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from anomalib.data import AnomalibDataModule
+from anomalib.models import AnomalibModule, list_models
+
+from anomalib_dmdd.compare.components import SettingsError, accepts, find_class, known, prepare
+from anomalib_dmdd.compare.plan import GIVEN_TO_MODEL, Run, plan, published_settings
+from anomalib_dmdd.compare.settings import Settings
+
+MakeRun = Callable[..., Run]
+MakeSettings = Callable[..., Settings]
+
+
+def test_grid_has_every_combination_once(make_settings: MakeSettings) -> None:
+    runs = plan(make_settings(["Padim", "Patchcore"], category=["bolt", "nut"], seeds=[0, 1, 2]))
+    assert len(runs) == 2 * 2 * 3
+    assert len({run.id for run in runs}) == 12
+    assert {(run.label, run.category, run.seed) for run in runs} == {
+        (model, category, seed) for model in ("Padim", "Patchcore") for category in ("bolt", "nut") for seed in range(3)
+    }
+    assert [run.label for run in runs[:2]] == ["Padim", "Patchcore"], "the models of one category follow each other"
+
+
+def test_all_models_get_the_same_images(make_settings: MakeSettings) -> None:
+    padim, patchcore = plan(make_settings(["Padim", "Patchcore"]))
+    assert padim.data == patchcore.data
+    assert padim.data["init_args"]["seed"] == 0, "a random split must not depend on the model"
+
+
+def test_names_and_class_paths_are_the_same_model(make_settings: MakeSettings) -> None:
+    ids = {plan(make_settings([name]))[0].id for name in ("Padim", "padim", "anomalib.models.Padim")}
+    assert len(ids) == 1
+    ours = {plan(make_settings([name]))[0].id for name in ("Dmdd", "anomalib_dmdd.Dmdd")}
+    assert len(ours) == 1
+
+
+def test_backbones_only_for_models_that_have_one(make_settings: MakeSettings) -> None:
+    runs = plan(make_settings(["Padim", "EfficientAd"], backbones=["resnet18", "resnet34"]))
+    assert [run.label for run in runs] == ["Padim resnet18", "Padim resnet34", "EfficientAd"]
+    assert [run.model["init_args"].get("backbone") for run in runs] == ["resnet18", "resnet34", None]
+
+
+def test_published_settings_fill_what_is_not_said(make_settings: MakeSettings) -> None:
+    (plain,) = plan(make_settings(["ReverseDistillation"]))
+    assert plain.trainer == {"max_epochs": 200}
+    assert plain.data["init_args"]["train_batch_size"] == 16
+    entry = {"class_path": "ReverseDistillation", "trainer": {"max_epochs": 3}, "init_args": {"backbone": "resnet18"}}
+    (own,) = plan(make_settings([entry]))
+    assert own.trainer == {"max_epochs": 3}
+    assert own.model["init_args"]["backbone"] == "resnet18"
+    (for_all,) = plan(make_settings([entry], trainer={"max_steps": 5}, data={"train_batch_size": 2}))
+    assert for_all.trainer == {"max_steps": 5}, "a length for all models replaces that of one"
+    assert for_all.data["init_args"]["train_batch_size"] == 2
+
+
+def test_published_settings_fit_the_models() -> None:
+    for name, settings in published_settings().items():
+        prepare(find_class(name, AnomalibModule), settings.get("init_args", {}), GIVEN_TO_MODEL)
+        assert set(settings) <= {"init_args", "trainer", "train_batch_size"}
+
+
+@pytest.mark.parametrize(
+    ("models", "changes", "message"),
+    [
+        (["Patchcor"], {}, r"Did you mean Patchcore\? Known: .*Dmdd.*Patchcore"),
+        (["no_such_package.Model"], {}, "Cannot import"),
+        (["anomalib.models.NoSuchModel"], {}, "Cannot import"),
+        (["pathlib.Path"], {}, "not an Anomalib"),
+        ([{"class_path": "Padim", "init_args": {"backbon": "resnet18"}}], {}, "backbon.*\n.*backbone"),
+        ([{"class_path": "Padim", "init_args": {"pre_trained": "perhaps"}}], {}, "pre_trained"),
+        ([{"class_path": "Padim", "epochs": 3}], {}, "may have init_args"),
+        ([{"init_args": {}}], {}, "needs class_path"),
+        (["Padim", "padim"], {}, "called Padim"),
+        (["Padim"], {"category": ["bold"]}, "no category 'bold'. Known: bolt, bottle.*nut"),
+        (["Padim"], {"data": {"rooot": "x"}}, "rooot"),
+        (["Padim"], {"trainer": {"max_step": 3}}, "max_step.*max_steps"),
+        (["Padim"], {"trainer": {"logger": True}}, "logger"),
+    ],
+)
+def test_mistakes_are_named_before_anything_runs(
+    make_settings: MakeSettings, models: list[Any], changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SettingsError, match=f"(?s){message}"):
+        plan(make_settings(models, **changes))
+
+
+def test_unknown_data_module_and_accelerator(make_settings: MakeSettings) -> None:
+    settings = make_settings(["Padim"])
+    with pytest.raises(SettingsError, match="Did you mean MVTec"):
+        plan(replace(settings, data=settings.data | {"class_path": "MVTek"}))
+    with pytest.raises(SettingsError, match="DemoParts has no categories"):
+        plan(replace(settings, data=settings.data | {"class_path": "DemoParts"}))
+    with pytest.raises(SettingsError, match="--accelerator abacus"):
+        plan(replace(settings, accelerator="abacus"))
+
+
+def test_own_folder_without_categories(make_settings: MakeSettings, tmp_path: Path) -> None:
+    data = {"class_path": "Folder", "category": None, "init_args": {"name": "parts", "normal_dir": str(tmp_path)}}
+    (run,) = plan(replace(make_settings(["Padim"]), data=data))
+    assert run.category == "parts"
+
+
+def test_known_names_are_those_of_anomalib() -> None:
+    assert list_models("pascal") <= set(known(AnomalibModule))
+    assert {"MVTec", "DemoParts", "Folder", "Visa"} <= set(known(AnomalibDataModule))
+    assert accepts(find_class("Padim", AnomalibModule), "backbone")
+
+
+def test_id_follows_every_setting_but_the_label(make_run: MakeRun) -> None:
+    run = make_run()
+    assert replace(run, label="other").id == run.id
+    changes = {
+        "model": {"class_path": run.model["class_path"], "init_args": {"backbone": "resnet34"}},
+        "data": {"class_path": "MVTec", "init_args": {"category": "bolt", "train_batch_size": 4}},
+        "category": "nut",
+        "seed": 1,
+        "trainer": {"max_steps": 3},
+        "image_size": 128,
+        "accelerator": "gpu",
+        "threads": 3,
+        "openvino": [],
+        "timed_passes": 6,
+    }
+    ids = {replace(run, **{name: value}).id for name, value in changes.items()}
+    assert len(ids | {run.id}) == len(changes) + 1

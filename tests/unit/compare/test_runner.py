@@ -1,0 +1,109 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from anomalib_dmdd.compare import runner, table
+from anomalib_dmdd.compare.plan import Run
+
+MakeRun = Callable[..., Run]
+
+
+def leave_result(run: Run, out: Path, **result: object) -> None:
+    folder = runner.folder_of(run, out)
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text(json.dumps(result))
+
+
+def test_only_fine_runs_are_done(make_run: MakeRun, tmp_path: Path) -> None:
+    fine, failed, stopped, other = (make_run(seed=seed) for seed in range(4))
+    leave_result(fine, tmp_path, status="ok", image_AUROC=0.5)
+    leave_result(failed, tmp_path, status="failed", error="no")
+    runner.folder_of(stopped, tmp_path).mkdir()
+    assert [runner.is_done(run, tmp_path) for run in (fine, failed, stopped, other)] == [True, False, False, False]
+    assert not runner.is_done(make_run(seed=0, image_size=65), tmp_path), "another size is another run"
+    rows = table.collect([fine, failed, stopped, other], tmp_path)
+    assert rows[["seed", "status"]].to_numpy().tolist() == [[0, "ok"], [1, "failed"]]
+    assert rows.loc[0, "image_AUROC"] == 0.5
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="process groups are POSIX")
+def test_interrupt_stops_the_run_and_its_workers(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stand-in for a run starts a worker of its own and ignores the polite signal."""
+    program = (
+        "import os, signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); child = os.fork();"
+        "open(f'{sys.argv[1]}/{os.getpid()}.pid', 'w').close(); time.sleep(60)"
+    )
+    popen = subprocess.Popen
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda command, **rest: popen([command[0], "-c", program, command[-1]], **rest)
+    )
+    monkeypatch.setattr(runner, "PATIENCE_SECONDS", 0.3)
+    run = make_run()
+    folder = runner.folder_of(run, tmp_path)
+    found: list[int] = []
+
+    def interrupt(_stage: str, seconds: float) -> None:
+        found[:] = [int(path.stem) for path in folder.glob("*.pid")]
+        if len(found) == 2:
+            raise KeyboardInterrupt
+        assert seconds < 30
+
+    with pytest.raises(KeyboardInterrupt):
+        runner.execute(run, tmp_path, keep_weights=True, watch=interrupt)
+    deadline = time.monotonic() + 10
+    while any(alive(pid) for pid in found):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert not runner.is_done(run, tmp_path)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{pid}/stat")
+    return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_a_killed_run_is_a_row_with_its_error(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = "import os, sys; open(f'{sys.argv[1]}/stage', 'w').write('testing'); os.kill(os.getpid(), 9)"
+    popen = subprocess.Popen
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda command, **rest: popen([command[0], "-c", program, command[-1]], **rest)
+    )
+    result = runner.execute(make_run(), tmp_path, keep_weights=True, watch=lambda *_: None)
+    assert result["status"] == "failed"
+    assert signal.Signals(9).name in result["error"]
+    assert "while testing" in result["error"]
+    assert "memory" in result["error"]
+
+
+def test_weights_go_where_they_are_not_wanted(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = (
+        "import sys, pathlib; folder = pathlib.Path(sys.argv[1]); (folder / 'weights').mkdir();"
+        "(folder / 'model.ckpt').touch(); (folder / 'result.json').write_text('{\"status\": \"ok\"}')"
+    )
+    popen = subprocess.Popen
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda command, **rest: popen([command[0], "-c", program, command[-1]], **rest)
+    )
+    run = make_run()
+    for keep, left in ((True, True), (False, False)):
+        runner.execute(run, tmp_path, keep_weights=keep, watch=lambda *_: None)
+        folder = runner.folder_of(run, tmp_path)
+        assert (folder / "model.ckpt").exists() == (folder / "weights").exists() == left
+        assert (folder / "run.json").exists()

@@ -1,0 +1,80 @@
+"""Textures: reading, drawing, moving and colouring."""
+
+import colorsys
+from pathlib import Path
+
+import pytest
+import torch
+from torchvision.utils import save_image
+
+from anomalib_dmdd.synthesis.texture import draw_textures, jitter_colours, load_textures, rearrange
+
+CPU = torch.device("cpu")
+
+
+def test_load_reads_all_images_below_the_folder_small_and_square(tmp_path: Path) -> None:
+    (tmp_path / "striped" / "deep").mkdir(parents=True)
+    save_image(torch.zeros(3, 30, 50), tmp_path / "a.png")
+    save_image(torch.ones(3, 70, 20), tmp_path / "striped" / "deep" / "b.JPG", format="jpeg")
+    (tmp_path / "notes.txt").write_text("not an image")
+    textures = load_textures(tmp_path, size=16)
+    assert textures.shape == (2, 3, 16, 16)
+    assert textures.dtype == torch.uint8
+    assert textures.flatten(1).float().mean(1).tolist() == [0.0, 255.0]
+
+
+def test_load_spreads_a_limit_over_the_folder(tmp_path: Path) -> None:
+    for i in range(10):
+        save_image(torch.full((3, 8, 8), i / 255), tmp_path / f"{i}.png")
+    assert load_textures(tmp_path, size=8, limit=5)[:, 0, 0, 0].tolist() == [0, 2, 4, 6, 8]
+
+
+def test_load_says_what_is_wrong_with_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no folder '.*missing'.*textures=None"):
+        load_textures(tmp_path / "missing")
+    with pytest.raises(ValueError, match="has no images"):
+        load_textures(tmp_path)
+
+
+def test_drawn_textures_differ_and_fill_the_range() -> None:
+    torch.manual_seed(0)
+    textures = draw_textures(64, (48, 80), CPU)
+    assert textures.shape == (64, 3, 48, 80)
+    assert 0 <= textures.min() < 0.05
+    assert 0.95 < textures.max() <= 1
+    distances = torch.cdist(textures.flatten(1), textures.flatten(1)) + torch.eye(64) * 1e9
+    assert distances.min() > 1
+
+
+def test_rearranged_texture_shows_only_what_was_there() -> None:
+    torch.manual_seed(0)
+    ramp = torch.linspace(0, 1, 64).expand(8, 1, 64, 64)
+    for patches in (1, 8):
+        view = rearrange(ramp, (40, 72), patches)
+        assert view.shape == (8, 1, 40, 72)
+        assert view.min() >= 0
+        assert view.max() <= 1 + 1e-6
+    # A turned and zoomed ramp has no steps, a shuffled one has them at the edges of its patches only.
+    smooth, shuffled = (rearrange(ramp, (64, 64), patches).diff(dim=2).abs().amax((0, 1, 3)) for patches in (1, 8))
+    assert smooth.max() < 0.03
+    edges = torch.arange(63) % 8 == 7
+    assert shuffled[~edges].max() < 0.03
+    assert shuffled[edges].min() > 0.1
+
+
+def test_colour_jitter_is_a_turn_of_hue_for_colours_and_keeps_grey_grey() -> None:
+    torch.manual_seed(0)
+    grey = torch.rand(32, 1, 4, 4).expand(-1, 3, -1, -1) * 0.2 + 0.4
+    out = jitter_colours(grey)
+    torch.testing.assert_close(out, out[:, :1].expand_as(out), atol=1e-5, rtol=0)
+    colour = torch.tensor([0.55, 0.48, 0.45]).view(1, 3, 1, 1).expand(256, -1, 1, 1)
+    hues = torch.tensor([colorsys.rgb_to_hsv(*c)[0] for c in jitter_colours(colour)[..., 0, 0].tolist()])
+    assert (hues.histc(6, 0, 1) > 20).all()
+
+
+def test_colour_jitter_stays_in_range_and_differs_between_textures() -> None:
+    torch.manual_seed(0)
+    out = jitter_colours(torch.rand(1, 3, 8, 8).expand(64, -1, -1, -1))
+    assert out.min() >= 0
+    assert out.max() <= 1
+    assert len(out.mean((1, 2, 3)).unique()) == 64
