@@ -87,7 +87,7 @@ def _run_all(runs: "list[Run]", settings: Settings, about: dict[str, Any], conso
     waiting = [run for run in runs if run.id not in done]
     console.print(f"{len(runs)} runs, {settings.threads} threads, folder {out}", markup=False)
     if done:
-        console.print(f"{len(done)} are done from an earlier start and skipped.")
+        console.print(f"{len(done)} done in an earlier start, not done again.")
     display = Display(console, waiting, finished)
     with display.progress:
         try:

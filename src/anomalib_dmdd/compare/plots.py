@@ -66,6 +66,8 @@ def plot_pareto(means: pd.DataFrame, path: Path) -> None:
 
 def _draw_pareto(axis: Axes, means: pd.DataFrame, column: Column, latency: Column) -> None:
     known = means.dropna(subset=[column.name, latency.name])
+    if known.empty:
+        return
     x, y = known[latency.name], column.scale * known[column.name]
     area = 40 + 760 * known["checkpoint_mb"] / known["checkpoint_mb"].max()
     colour = colours(list(means.index))

@@ -1,4 +1,5 @@
 from pathlib import Path
+from shlex import split
 
 import pytest
 
@@ -8,17 +9,19 @@ ROOT = Path(__file__).parents[3]
 
 
 def test_command_line_of_the_readme() -> None:
-    settings = parse("--models Dmdd Patchcore --data MVTec --data.category bottle screw".split())
+    settings = parse(split("--models Dmdd Patchcore --data MVTec --data.category bottle screw"))
     assert settings.models == ["Dmdd", "Patchcore"]
     assert settings.data == {"class_path": "MVTec", "category": ["bottle", "screw"], "init_args": {}}
     assert (settings.seeds, settings.image_size, settings.openvino) == ([0], 256, ["FP32"])
 
 
 def test_short_and_long_forms_mean_the_same() -> None:
-    short = parse("--models Dmdd --data DemoParts --data.root=parts --data.num_workers 2 --trainer.max_steps 9".split())
+    short = parse(split("--models Dmdd --data DemoParts --data.root=parts --data.num_workers 2 --trainer.max_steps 9"))
     long = parse(
-        "--models Dmdd --data.class_path DemoParts --data.init_args.root parts --data.init_args.num_workers=2"
-        " --trainer.max_steps=9".split()
+        split(
+            "--models Dmdd --data.class_path DemoParts --data.init_args.root parts --data.init_args.num_workers=2"
+            " --trainer.max_steps=9"
+        )
     )
     assert short == long
     assert short.data["init_args"] == {"root": "parts", "num_workers": 2}
@@ -35,11 +38,12 @@ def test_file_and_command_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", ["--models", "--models Padim --image_size 0", "--models Padim --openvino FP8", "--seeds 1", "--modles Padim"]
+    "wrong",
+    ["--models", "--models Padim --image_size 0", "--models Padim --openvino FP8", "--seeds 1", "--modles Padim"],
 )
 def test_wrong_command_line_ends_with_exit_code_2(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
-        parse(wrong.split())
+        parse(split(wrong))
     assert exit_.value.code == 2
     assert "error" in capsys.readouterr().err
 

@@ -1,0 +1,104 @@
+"""DMDD: its equations, which gradient goes where, and its maps."""
+
+import numpy as np
+import pytest
+import torch
+from numpy_losses import array, cells, distance, flat_distance, half_mask, mean_of, random_features
+
+from anomalib_dmdd.models.dmdd.loss import (
+    DmddLoss,
+    abnormality_inverse_mimicking,
+    normality_guidance,
+    segmentation,
+)
+from anomalib_dmdd.models.dmdd.torch_model import DmddModel
+
+
+@pytest.fixture(scope="module")
+def model() -> DmddModel:
+    torch.manual_seed(0)
+    return DmddModel("resnet18.tv_in1k", pre_trained=False)
+
+
+def test_normality_guidance() -> None:
+    anomalous, normal, teacher = random_features(), random_features(), random_features()
+    expected = sum(
+        flat_distance(a, t).mean() + flat_distance(n, t).mean()
+        for a, n, t in zip(anomalous, normal, teacher, strict=True)
+    )
+    assert float(normality_guidance(anomalous, normal, teacher)) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_abnormality_inverse_mimicking(empty: bool) -> None:
+    a, ta, n, t = (random_features() for _ in range(4))
+    mask = torch.zeros(3, 1, 32, 32) if empty else half_mask()
+    expected = 0.0
+    for k, side in enumerate((8, 4)):
+        area, d = cells(mask, side), distance(a[k], ta[k])
+        expected += 0.5 * mean_of(1 - d, area >= 0.5) + 0.5 * mean_of(d, area < 0.05) + distance(n[k], t[k]).mean()
+    assert float(abnormality_inverse_mimicking(a, ta, n, t, mask)) == pytest.approx(expected, abs=1e-5)
+
+
+def test_segmentation() -> None:
+    logits, mask = torch.randn(3, 1, 8, 8), half_mask()
+    target = cells(mask, 8)
+    p = 1 / (1 + np.exp(-array(logits)[:, 0]))
+    p_true = p * target + (1 - p) * (1 - target)
+    focal = -(target * np.log(p) + (1 - target) * np.log(1 - p)) * (1 - p_true) ** 2
+    assert float(segmentation(logits, mask)) == pytest.approx(focal.mean() + np.abs(p - target).mean(), abs=1e-5)
+
+
+def test_gradients_are_disjoint(model: DmddModel) -> None:
+    images, anomalous, mask = torch.rand(2, 3, 64, 64), torch.rand(2, 3, 64, 64), torch.zeros(2, 1, 64, 64)
+    mask[..., :32] = 1
+    parts = DmddLoss()(model.train()(images, anomalous), mask)
+
+    def reached(loss: torch.Tensor) -> set[str]:
+        model.zero_grad()
+        loss.backward(retain_graph=True)
+        return {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+
+    assert reached(parts.head) == {"head"}
+    assert reached(parts.ngm) == reached(parts.aim) == {"embedding", "decoder", "decouple"}
+
+
+def test_branches_have_equal_capacity_and_shape(model: DmddModel) -> None:
+    normality, abnormality = model.student(model.teacher(torch.rand(1, 3, 64, 64)))
+    assert [n.shape for n in normality] == [a.shape for a in abnormality]
+    assert all((branch >= 0).all() for branch in (*normality, *abnormality))
+
+
+@pytest.mark.parametrize("size", [(64, 64), (64, 96)])
+def test_every_map_has_the_size_of_the_image(model: DmddModel, size: tuple[int, int]) -> None:
+    images = torch.rand(2, 3, *size)
+    model.eval()
+    maps = {}
+    for name in ("head", "sum", "both", "normality", "abnormality"):
+        model.anomaly_map = name
+        with torch.no_grad():
+            maps[name] = model(images).anomaly_map
+        assert maps[name].shape == (2, 1, *size)
+    model.anomaly_map = "head"
+    assert 0 < maps["head"].min() < maps["head"].max() < 1
+    assert torch.allclose(maps["normality"] + maps["abnormality"], maps["sum"], atol=1e-5)
+    assert torch.allclose(maps["head"] + maps["sum"] / 6, maps["both"], atol=1e-5)
+
+
+def test_an_anomaly_raises_the_distances_where_it_is() -> None:
+    """After a few steps on pairs of one kind, the abnormality branch is far from the teacher inside the mask."""
+    torch.manual_seed(0)
+    model = DmddModel("resnet18.tv_in1k", pre_trained=False)
+    images = torch.rand(4, 3, 64, 64)
+    mask = torch.zeros(4, 1, 64, 64)
+    mask[..., :32] = 1
+    anomalous = images * (1 - mask) + 3 * mask
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimiser, loss = torch.optim.Adam(trained, lr=2e-3), DmddLoss()
+    for _ in range(25):
+        optimiser.zero_grad()
+        torch.stack(loss(model.train()(images, anomalous), mask)).sum().backward()
+        optimiser.step()
+    features = model(images, anomalous)
+    abnormal = distance(features.anomalous_abnormality[0], features.anomalous_teacher[0])
+    assert abnormal[..., 2:6].mean() > abnormal[..., 10:14].mean() + 0.2

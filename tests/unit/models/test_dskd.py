@@ -1,0 +1,60 @@
+"""DSKD: its loss, the way of the gradient, and its maps."""
+
+import pytest
+import torch
+from numpy_losses import distance, random_features
+
+from anomalib_dmdd.models.dskd.loss import DskdLoss, pyramid_matching
+from anomalib_dmdd.models.dskd.torch_model import DskdModel
+
+
+def test_pyramid_matching() -> None:
+    student, teacher = random_features(), random_features()
+    expected = sum(distance(s, t).mean() for s, t in zip(student, teacher, strict=True))
+    assert float(pyramid_matching(student, teacher)) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("embedding_input", "trained_by_decoder"),
+    [
+        ("student", {"encoder", "embedding", "decoder"}),
+        ("both", {"encoder", "embedding", "decoder"}),
+        ("teacher", {"embedding", "decoder"}),
+    ],
+)
+def test_the_decoders_loss_trains_the_encoder_through_the_embedding(
+    embedding_input: str, trained_by_decoder: set[str]
+) -> None:
+    model = DskdModel("resnet18", pre_trained=False, embedding_input=embedding_input).train()
+    parts = DskdLoss()(model(torch.rand(2, 3, 64, 64)))
+
+    def reached(loss: torch.Tensor) -> set[str]:
+        model.zero_grad()
+        loss.backward(retain_graph=True)
+        return {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+
+    assert reached(parts.encoder) == {"encoder"}
+    assert reached(parts.decoder) == trained_by_decoder
+
+
+@pytest.mark.parametrize(
+    "backbone", ["resnet18.tv_in1k", "wide_resnet50_2.tv_in1k", "mobilenetv3_small_050", "convnext_atto"]
+)
+def test_features_have_the_teachers_shapes(backbone: str) -> None:
+    model = DskdModel(backbone, pre_trained=False).train()
+    teacher, encoder, decoder = model(torch.rand(2, 3, 64, 96))
+    shapes = [features.shape for features in teacher]
+    assert [features.shape for features in encoder] == shapes
+    assert [features.shape for features in decoder] == shapes
+
+
+def test_maps_of_the_students_add_up() -> None:
+    model = DskdModel("resnet18", pre_trained=False).eval()
+    images, maps = torch.rand(2, 3, 64, 96), {}
+    for name in ("both", "encoder", "decoder"):
+        model.anomaly_map = name
+        with torch.no_grad():
+            maps[name] = model(images).anomaly_map
+        assert maps[name].shape == (2, 1, 64, 96)
+    assert torch.allclose(maps["encoder"] + maps["decoder"], maps["both"], atol=1e-5)
+    assert not torch.allclose(maps["encoder"], maps["decoder"], atol=1e-2)

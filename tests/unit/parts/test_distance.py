@@ -1,0 +1,39 @@
+"""Distances between features, against SciPy and known cases."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import cosine
+
+from anomalib_dmdd.parts import cosine_distance, flat_cosine_distance, sum_of_layers
+
+
+def test_cosine_distance_at_each_position() -> None:
+    features, target = torch.randn(2, 5, 3, 4), torch.randn(2, 5, 3, 4)
+    distance = cosine_distance(features, target)
+    assert distance.shape == (2, 1, 3, 4)
+    for index in np.ndindex(2, 3, 4):
+        image, row, column = index
+        expected = cosine(features[image, :, row, column].numpy(), target[image, :, row, column].numpy())
+        assert distance[image, 0, row, column].item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_flat_cosine_distance_of_each_image() -> None:
+    features, target = torch.randn(2, 5, 3, 4), torch.randn(2, 5, 3, 4)
+    expected = [cosine(f.flatten().numpy(), t.flatten().numpy()) for f, t in zip(features, target, strict=True)]
+    assert flat_cosine_distance(features, target).tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_half_precision_is_computed_in_single() -> None:
+    features = torch.rand(1, 512, 2, 2)
+    distance = cosine_distance(features.bfloat16(), features.bfloat16())
+    assert distance.dtype == torch.float32
+    assert distance.abs().max() < 1e-5
+
+
+def test_sum_of_layers_has_the_size_of_the_images() -> None:
+    images = torch.zeros(2, 3, 64, 32)
+    constant = [torch.full((2, 1, 16, 8), 1.0), torch.full((2, 1, 4, 2), 2.0)]
+    anomaly_map = sum_of_layers(constant, images)
+    assert anomaly_map.shape == (2, 1, 64, 32)
+    assert torch.allclose(anomaly_map, torch.tensor(3.0))

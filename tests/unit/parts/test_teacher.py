@@ -1,0 +1,106 @@
+"""The teacher: which layers, frozen how, and where its weights come from."""
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from anomalib_dmdd.parts import Teacher
+
+BACKBONES = ["resnet18.tv_in1k", "wide_resnet50_2.tv_in1k", "mobilenetv3_small_050", "convnext_atto"]
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_default_layers_have_strides_4_8_16(backbone: str) -> None:
+    teacher = Teacher(backbone, pre_trained=False)
+    outputs = teacher(torch.rand(1, 3, 64, 96))
+    assert teacher.reductions == [4, 8, 16]
+    assert [tuple(output.shape) for output in outputs] == [
+        (1, channels, 64 // stride, 96 // stride) for channels, stride in zip(teacher.channels, [4, 8, 16], strict=True)
+    ]
+
+
+def test_layers_by_name_come_shallow_to_deep() -> None:
+    teacher = Teacher("resnet18", ["layer3", "layer2"], pre_trained=False)
+    assert teacher.channels == [128, 256]
+
+
+def test_it_stays_frozen_and_in_evaluation_mode() -> None:
+    teacher = Teacher("resnet18", pre_trained=False)
+    before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
+    torch.nn.Sequential(teacher).train()
+    output = teacher(torch.rand(4, 3, 64, 64))[0]
+    assert not output.requires_grad
+    assert all(torch.equal(before[name], tensor) for name, tensor in teacher.state_dict().items())
+
+
+@pytest.mark.parametrize(("backbone", "signed"), [("resnet18", False), ("convnext_atto", True)])
+def test_signed_tells_whether_features_can_be_negative(backbone: str, signed: bool) -> None:
+    assert Teacher(backbone, pre_trained=False).signed is signed
+
+
+def test_unknown_backbone_names_similar_ones() -> None:
+    with pytest.raises(ValueError, match=r"no model 'resnet19'.*resnet18"):
+        Teacher("resnet19")
+
+
+def test_unknown_layer_lists_the_backbones_layers() -> None:
+    with pytest.raises(ValueError, match=r"\['layer9'\].*layer3 \(stride 16\)"):
+        Teacher("resnet18", ["layer9"])
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("backbone", ["resnet18", "mobilenetv3_small_050", "convnext_atto"])
+def test_weights_from_a_file(backbone: str, suffix: str, tmp_path: Path) -> None:
+    whole = timm.create_model(backbone, pretrained=False).eval()
+    file = tmp_path / f"weights{suffix}"
+    (torch.save if suffix == ".pth" else save_file)(whole.state_dict(), file)
+    teacher = Teacher(backbone, weights=file)
+    teacher.load_pretrained()
+    images = torch.rand(1, 3, 64, 64)
+    expected = whole.forward_intermediates(images, intermediates_only=True)
+    for output in teacher(images):  # timm's other way to intermediate features, on the whole network
+        assert any(output.shape == other.shape and torch.allclose(output, other, atol=1e-5) for other in expected)
+
+
+def test_missing_file_of_weights(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"teacher_weights: there is no file .*nowhere\.pth"):
+        Teacher("resnet18", weights=tmp_path / "nowhere.pth").load_pretrained()
+
+
+def test_weights_of_another_architecture(tmp_path: Path) -> None:
+    torch.save(timm.create_model("mobilenetv3_small_050").state_dict(), tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=r"lacks \d+ of the \d+ tensors of 'resnet18'"):
+        Teacher("resnet18", weights=tmp_path / "other.pth").load_pretrained()
+
+
+def test_weights_of_another_size(tmp_path: Path) -> None:
+    torch.save(timm.create_model("wide_resnet50_2").state_dict(), tmp_path / "wide.pth")
+    with pytest.raises(ValueError, match="does not fit 'resnet50'"):
+        Teacher("resnet50", weights=tmp_path / "wide.pth").load_pretrained()
+
+
+def test_no_weights_anywhere_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher = Teacher("resnet18")
+
+    def offline(*_args: object, **_kwargs: object) -> None:
+        raise ConnectionError("network is unreachable")
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(RuntimeError, match=r"network is unreachable.*teacher_weights.*HF_HOME.*pre_trained false"):
+        teacher.load_pretrained()
+
+
+def test_restored_weights_are_not_fetched_again(tmp_path: Path) -> None:
+    file = tmp_path / "weights.pth"
+    torch.save(timm.create_model("resnet18").state_dict(), file)
+    teacher = Teacher("resnet18", weights=file)
+    teacher.load_pretrained()
+    file.unlink()
+    restored = Teacher("resnet18", weights=file)
+    restored.load_state_dict(teacher.state_dict())
+    restored.load_pretrained()
+    images = torch.rand(1, 3, 64, 64)
+    assert torch.equal(restored(images)[2], teacher(images)[2])
