@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from statistics import median
+from typing import Any
 
 PROGRAM = """
 import json, sys
@@ -29,7 +30,7 @@ print(json.dumps({
 """
 
 
-def measure(autoload: str) -> dict[str, float | list[str]]:
+def measure(autoload: str) -> dict[str, Any]:
     """Import torch in a new process; seconds of each step, and the modules that the hook adds."""
     environment = {**os.environ, "TORCH_DEVICE_BACKEND_AUTOLOAD": autoload}
     command = [sys.executable, "-c", PROGRAM]

@@ -1,4 +1,4 @@
-"""The compare command as a person meets it: interrupted, started again, with a model that fails, and once more for nothing."""
+"""The compare command as a person meets it: interrupted, started again, with a failing model, and again for nothing."""
 
 import json
 import os
@@ -138,7 +138,8 @@ def test_folder_is_what_a_person_needs(resumed: tuple[Path, int, str, pd.DataFra
     for name in ("accuracy", "pareto", "maps"):
         with Image.open(out / f"{name}.png") as picture:
             assert min(picture.size) > 200
-    versions = json.loads((out / "versions.json").read_text())
+    first, versions, *_ = json.loads((out / "versions.json").read_text())
+    assert first["date"] < versions["date"]
     assert versions["packages"]["anomalib"].startswith("2.7")
     assert versions["settings"]["seeds"] == [0]
     assert "compare.yaml" in versions["command"]
@@ -184,7 +185,13 @@ def test_mistakes_end_before_anything_is_written(tmp_path: Path) -> None:
 def test_shipped_benchmark_file_runs_in_anomalibs_pipeline(tmp_path: Path, parts: Path) -> None:
     settings = yaml.safe_load(BENCHMARK.read_text())
     settings["benchmark"]["model"]["init_args"] = {"backbone": "resnet18", "pre_trained": False}
-    settings["benchmark"]["data"]["init_args"] |= {"root": str(parts), "num_workers": 0, "category": "flange"}
+    settings["benchmark"]["data"]["init_args"] |= {
+        "root": str(parts),
+        "category": "flange",
+        "train_batch_size": 2,
+        "eval_batch_size": 2,
+        "num_workers": 0,
+    }
     (tmp_path / "benchmark.yaml").write_text(yaml.safe_dump(settings))
     # The pipeline takes no trainer arguments: all that differs from `anomalib benchmark` is the length of the training.
     program = """

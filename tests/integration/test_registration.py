@@ -46,7 +46,7 @@ def run(command: list[str], folder: Path, **environment: str) -> subprocess.Comp
     done = subprocess.run(
         command,
         cwd=folder,
-        env={**inherited, "HF_HUB_OFFLINE": "1", "COLUMNS": "200", **environment},
+        env={**inherited, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "200", **environment},
         capture_output=True,
         text=True,
         check=False,

@@ -121,7 +121,7 @@ def run(site: Path, program: str, **environment: str) -> tuple[str, str]:
     """What a program writes to stdout and stderr, with nothing to import but the standard library and the folder."""
     done = subprocess.run(
         [sys.executable, "-S", "-c", program],
-        env={**os.environ, "PYTHONPATH": str(site), **environment},
+        env={**os.environ, "TORCH_DEVICE_BACKEND_AUTOLOAD": "1", "PYTHONPATH": str(site), **environment},
         capture_output=True,
         text=True,
         check=False,

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _compare(settings, console)
     except KeyboardInterrupt:
-        console.print("Interrupted before the first run.")
+        console.print("Interrupted.")
         return INTERRUPTED
     finally:
         signal.signal(signal.SIGTERM, previous)
@@ -55,7 +55,7 @@ def _compare(settings: Settings, console: Console) -> int:
             console.print(f"error: {error}", style="red", markup=False)
             return WRONG
         about = environment() | {"settings": json.loads(json.dumps(asdict(settings), default=str))}
-    (settings.out / "versions.json").write_text(json.dumps(about, indent=2))
+    _record_start(settings.out / "versions.json", about)
     completed = _run_all(runs, settings, about, console)
     failed = _show(runs, settings.out, about, console)
     if not completed:
@@ -74,6 +74,12 @@ def _make_folder(out: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise SettingsError(f"Cannot write to {out}: {error.strerror}. Choose another folder with --out.") from error
+
+
+def _record_start(path: Path, about: dict[str, Any]) -> None:
+    """Add this start to the list: what an earlier start did may have been done by other versions."""
+    starts = json.loads(path.read_text()) if path.exists() else []
+    path.write_text(json.dumps([*starts, about], indent=2))
 
 
 def _run_all(runs: "list[Run]", settings: Settings, about: dict[str, Any], console: Console) -> bool:

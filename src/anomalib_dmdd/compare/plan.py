@@ -87,12 +87,11 @@ def plan(settings: Settings) -> list[Run]:
 
 def published_settings() -> dict[str, dict[str, Any]]:
     """Training settings of well-known models by class name, from ``configs/compare/baselines.yaml``."""
-    here = Path(__file__).parent
-    for folder in (here, here.parents[2] / "configs" / "compare"):  # in a wheel; in the repository
-        if (path := folder / "baselines.yaml").is_file():
-            settings: dict[str, dict[str, Any]] = yaml.safe_load(path.read_text())
-            return settings
-    return {}
+    in_wheel = Path(__file__).with_name("baselines.yaml")
+    in_repository = Path(__file__).parents[3] / "configs" / "compare" / "baselines.yaml"
+    path = in_wheel if in_wheel.is_file() else in_repository
+    settings: dict[str, dict[str, Any]] = yaml.safe_load(path.read_text())
+    return settings
 
 
 def _expand_model(entry: str | dict[str, Any], settings: Settings) -> Iterator[dict[str, Any]]:

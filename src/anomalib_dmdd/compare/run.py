@@ -11,7 +11,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import torch
 from anomalib.callbacks.checkpoint import ModelCheckpoint
 from anomalib.data import AnomalibDataModule
@@ -21,14 +20,12 @@ from anomalib.engine import Engine
 from anomalib.models import AnomalibModule
 from lightning import Callback, LightningModule, Trainer, seed_everything
 from torch import Tensor
-from torch.utils.data import DataLoader
 from torchvision.transforms.v2.functional import resize
 
 from .components import build_data, find_class, prepare
+from .maps import save_maps
 from .measure import build_evaluator, count_parameters, peak_memory, time_openvino, time_torch
 from .plan import GIVEN_TO_MODEL, Run
-
-EXAMPLES = 4
 
 
 class Stage(Callback):
@@ -119,26 +116,6 @@ def train_and_test(
     stage.say("testing")
     metrics: dict[str, float] = engine.test(model, datamodule=datamodule, verbose=False)[0]
     return row | metrics
-
-
-def save_maps(engine: Engine, model: AnomalibModule, datamodule: AnomalibDataModule, size: int, path: Path) -> None:
-    """Keep the maps of a few test images: the first of each kind of defect, and the first good one as the last."""
-    first = datamodule.test_data.samples.reset_index(drop=True).drop_duplicates("label")
-    good = first["label_index"] == 0
-    examples = datamodule.test_data.subsample([*first.index[~good][: EXAMPLES - 1], *first.index[good]])
-    loader = DataLoader(examples, batch_size=EXAMPLES, collate_fn=examples.collate_fn)
-    (batch,) = engine.trainer.predict(model, dataloaders=loader)
-    order = batch.gt_label.int().argsort(descending=True, stable=True).cpu()
-    paths = [batch.image_path[index] for index in order]
-    images = torch.stack([resize(read_image(image, as_tensor=True), [size, size], antialias=True) for image in paths])
-    arrays = {"map": batch.anomaly_map, "mask": batch.gt_mask}
-    np.savez_compressed(
-        path,
-        image=(255 * images).byte().permute(0, 2, 3, 1).numpy(),
-        path=[str(image) for image in paths],
-        score=batch.pred_score.flatten()[order].cpu().numpy(),
-        **{name: values[order].squeeze(1).cpu().numpy() for name, values in arrays.items() if values is not None},
-    )
 
 
 def measure(

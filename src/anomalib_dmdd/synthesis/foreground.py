@@ -9,7 +9,7 @@ def foreground_mask(
     rgb: Tensor,
     area: tuple[float, float] = (0.1, 0.9),
     min_agreement: float = 0.9,
-    min_separability: float = 0.75,
+    min_separability: float = 0.77,
 ) -> Tensor:
     """The part of each image that has not the colour of its border.
 
@@ -25,7 +25,7 @@ def foreground_mask(
         rgb: Colour images of any scale, (N, 3, H, W).
         area: Smallest and largest believable share of foreground.
         min_agreement: Share of the border that has to be background.
-        min_separability: Least separability of the two classes; uniformly spread distances have 0.75.
+        min_separability: Least separability of the two classes; a smooth glow, or any even spread, has 0.75.
 
     Returns:
         True on the object, (N, H, W).

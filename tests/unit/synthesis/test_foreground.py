@@ -41,6 +41,10 @@ def test_otsu_treats_images_of_a_batch_alone_and_survives_a_constant_one() -> No
     assert together.isfinite().all()
 
 
+STEPS = torch.linspace(-1, 1, 64)
+GLOW = (1 - torch.hypot(STEPS[:, None], STEPS)).clamp(min=0).square()  # light in the middle, no object
+
+
 def shapes() -> list[Tensor]:
     ring = disc(0.4) & ~disc(0.2)
     opened = ring.clone()
@@ -85,8 +89,9 @@ def test_object_with_dark_and_bright_parts_and_a_background_coloured_hole_is_who
     [
         scene(disc(0.1), (0.2,) * 3, (0.8,) * 3),  # too small: 3 %
         scene(~disc(0.1, cy=0.05), (0.2,) * 3, (0.8,) * 3),  # too large: 98 %
-        scene(torch.arange(64).expand(64, 64) < 32, (0.2,) * 3, (0.8,) * 3),  # a border of two colours
+        scene(torch.arange(64).expand(64, 64) < 24, (0.2,) * 3, (0.8,) * 3),  # a border of two colours
         torch.rand(1, 64, 64, generator=torch.Generator().manual_seed(0)).expand(3, -1, -1),  # a texture
+        scene(disc(1), (0.2,) * 3, (0.2,) * 3) + 0.8 * GLOW,
         torch.full((3, 64, 64), 0.5),
     ],
 )

@@ -1,0 +1,39 @@
+"""Compare models on your data and take the most accurate one that is fast enough.
+
+    python examples/compare_models.py --models Dmdd Patchcore Stfpm --data MVTec --data.category screw --at_most_ms 50
+
+All options but ``--at_most_ms`` are those of ``python -m anomalib_dmdd.compare``. Offline, with random weights:
+
+    python examples/compare_models.py --config configs/compare/demo.yaml --at_most_ms 50
+"""
+
+import sys
+
+import pandas as pd
+
+from anomalib_dmdd.compare.command import main
+from anomalib_dmdd.compare.settings import parse
+
+
+def choose(options: list[str], at_most_ms: float) -> str | None:
+    """Run the comparison, or what is left of it, and choose a model.
+
+    Args:
+        options: Command line of the comparison.
+        at_most_ms: Longest latency of one image in the OpenVINO export, or in torch without one, in milliseconds.
+
+    Returns:
+        Its name; ``None`` if no model is fast enough.
+    """
+    main(options)
+    rows = pd.read_csv(parse(options).out / "results.csv")
+    means = rows[rows["status"] == "ok"].groupby("model").mean(numeric_only=True)
+    latency = means["openvino_fp32_ms"].fillna(means["torch_ms"])
+    fast = means[latency <= at_most_ms]
+    return str(fast["image_AUROC"].idxmax()) if len(fast) else None
+
+
+if __name__ == "__main__":
+    where = sys.argv.index("--at_most_ms") if "--at_most_ms" in sys.argv else len(sys.argv)
+    limit = float(sys.argv[where + 1]) if where < len(sys.argv) else float("inf")
+    print("Use:", choose(sys.argv[1:where] + sys.argv[where + 2 :], limit) or f"nothing is faster than {limit} ms")

@@ -1,0 +1,98 @@
+"""Each script under ``examples/`` does on drawn parts what it says."""
+
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from anomalib_dmdd import DemoParts
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+TESTED = {"train_on_your_folder", "compare_models", "export_openvino", "custom_post_processor", "sweep_threshold"}
+
+
+def load(name: str) -> ModuleType:
+    spec = spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The drawing, made once."""
+    root = tmp_path_factory.mktemp("data") / "parts"
+    DemoParts(root=root).prepare_data()
+    return root
+
+
+@pytest.fixture(scope="module")
+def checkpoint(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of the first example."""
+    path: Path = load("train_on_your_folder").train(
+        good=parts / "flange" / "train" / "good",
+        bad=parts / "flange" / "test" / "chip",
+        masks=parts / "flange" / "ground_truth" / "chip",
+        out=tmp_path_factory.mktemp("results"),
+        backbone="resnet18",
+        pre_trained=False,
+        steps=2,
+        image_size=64,
+    )
+    return path
+
+
+def test_every_example_is_tested() -> None:
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == TESTED
+
+
+def test_train_on_your_folder(checkpoint: Path) -> None:
+    assert checkpoint.is_file()
+    pictures = list(checkpoint.parents[2].rglob("chip/*.png"))
+    assert pictures, "a picture of every test image is written"
+
+
+def test_export_openvino(
+    checkpoint: Path, parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the inferencer keeps its cache in the working directory
+    images = parts / "flange" / "test" / "scratch"
+    scores = load("export_openvino").export(checkpoint, images, tmp_path / "exports")
+    assert set(scores) == {str(path) for path in images.glob("*.png")}
+    printed = capsys.readouterr().out
+    for path, score in scores.items():
+        (line,) = (line for line in printed.splitlines() if line.endswith(path))
+        assert line.startswith("ANOMALOUS") == (score > 0.5)
+
+
+def test_sweep_threshold(checkpoint: Path, parts: Path, tmp_path: Path) -> None:
+    flange = parts / "flange" / "test"
+    table = load("sweep_threshold").sweep(checkpoint, flange / "good", flange / "chip", keep=0.7, out=tmp_path)
+    assert table["defects found"].is_monotonic_increasing
+    assert table["good passed"].is_monotonic_decreasing
+    stored = torch.load(tmp_path / "weights" / "torch" / "model.pt", weights_only=False)["model"]
+    assert stored.post_processor.image_sensitivity == 0.7
+
+
+def test_custom_post_processor(parts: Path, tmp_path: Path) -> None:
+    model = load("custom_post_processor").train(border=12, steps=2, image_size=64, parts=parts, out=tmp_path).eval()
+    assert model.post_processor.border == 12, "the setting comes back from the checkpoint"
+    model.post_processor.enable_normalization = False
+    anomaly_map = model(torch.rand(1, 3, 100, 100)).anomaly_map[0, 0]
+    assert anomaly_map.shape == (64, 64)
+    assert anomaly_map[12:-12, 12:-12].all()
+    assert not anomaly_map[:12].any()
+    assert not anomaly_map[:, -12:].any()
+
+
+def test_compare_models(parts: Path, tmp_path: Path) -> None:
+    models = ['{"class_path": "Padim", "init_args": {"pre_trained": false}}']
+    options = ["--models", *models, "--data", "DemoParts", "--data.root", str(parts), "--out", str(tmp_path)]
+    options += ["--image_size", "64", "--trainer.max_steps", "2", "--openvino", "--timed_passes", "3"]
+    choose = load("compare_models").choose
+    assert choose(options, at_most_ms=60_000) == "Padim"
+    assert choose(options, at_most_ms=0) is None

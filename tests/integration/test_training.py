@@ -1,0 +1,161 @@
+"""Training through Anomalib's Engine: length, repetition, resumption, weights, thresholds, sizes."""
+
+import logging
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from anomalib.data import Folder
+from anomalib.engine import Engine
+from conftest import MODELS, build
+from lightning import LightningModule, Trainer, seed_everything
+from lightning.pytorch import Callback
+
+from anomalib_dmdd import DemoParts
+
+EngineFactory = Callable[..., Engine]
+
+
+class Recorder(Callback):
+    """Keeps what training logged, and may end it before the first step."""
+
+    def __init__(self, stop: bool = False) -> None:
+        self.stop, self.logged, self.limits = stop, [], (0, 0)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        del pl_module
+        self.limits = (trainer.max_epochs, trainer.max_steps)
+        trainer.should_stop = self.stop
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        self.logged.append({name: float(value) for name, value in trainer.callback_metrics.items()})
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_run_repeats_itself_exactly(name: str, parts: DemoParts, engine: EngineFactory) -> None:
+    states = []
+    for _ in range(2):
+        seed_everything(7)
+        model = build(name)
+        engine(max_steps=3).fit(model, datamodule=parts)
+        states.append(model.state_dict())
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_loss_and_its_parts_are_logged(name: str, parts: DemoParts, engine: EngineFactory) -> None:
+    recorder = Recorder()
+    engine(max_steps=2, callbacks=[recorder]).fit(build(name), datamodule=parts)
+    terms = [key for key in recorder.logged[-1] if re.fullmatch(r"train_loss_(?!step|epoch).*(?<!_epoch)_step", key)]
+    assert len(terms) >= 2
+    total = sum(recorder.logged[-1][term] for term in terms)
+    assert recorder.logged[-1]["train_loss_step"] == pytest.approx(total, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("trainer", "limits"),
+    [
+        ({"max_epochs": 1000}, (1000, -1)),  # also what Lightning fills in where nothing is given
+        ({"max_epochs": 3}, (3, -1)),
+        ({"max_steps": 7}, (-1, 7)),
+        ({"max_time": "00:00:01:00"}, (-1, -1)),
+        ({"max_epochs": -1}, (-1, -1)),
+        ({}, (363, -1)),  # 5000 steps in 15 batches are 334 epochs; validated at every 33rd, to the next multiple of it
+    ],
+)
+def test_the_users_length_wins(
+    trainer: dict[str, Any], limits: tuple[int, int], parts: DemoParts, engine: EngineFactory
+) -> None:
+    recorder = Recorder(stop=True)
+    engine(callbacks=[recorder], **trainer).fit(build("Dmdd"), datamodule=parts)
+    assert recorder.limits == limits
+
+
+def test_the_methods_own_length_ends_with_a_validation(
+    parts: DemoParts, engine: EngineFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = build("Dmdd")
+    monkeypatch.setattr(type(model), "method_steps", 20)
+    run = engine()
+    run.fit(model, datamodule=parts)
+    assert run.trainer.global_step == 30  # two epochs of 15 steps
+    assert torch.isfinite(model.post_processor.image_threshold)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_resumed_training_goes_on(name: str, parts: DemoParts, engine: EngineFactory) -> None:
+    first = engine(max_epochs=1, limit_train_batches=2)
+    first.fit(build(name), datamodule=parts)
+    model, second = build(name), engine(max_epochs=2, limit_train_batches=2)
+    second.fit(model, datamodule=parts, ckpt_path=first.best_model_path)
+    assert second.trainer.global_step == 4
+    assert second.trainer.current_epoch == 2
+
+
+def test_bikd_follows_the_users_length_through_its_phases(parts: DemoParts, engine: EngineFactory) -> None:
+    for length in ({"max_steps": 10}, {"max_epochs": 10, "limit_train_batches": 1}):
+        recorder, model = Recorder(), build("Bikd")
+        start = [parameter.clone() for parameter in model.teacher_parameters()]
+        engine(callbacks=[recorder], **length).fit(model, datamodule=parts)
+        backward = [step["train_loss_backward_step"] for step in recorder.logged]
+        assert [value > 0 for value in backward] == [False] * 3 + [True] * 5 + [False] * 2
+        assert "teacher_drift" in recorder.logged[-1]
+        assert "margin_reached" in recorder.logged[-1]
+        moved = zip(start, model.teacher_parameters(), strict=True)
+        assert any(not torch.equal(before, after) for before, after in moved)
+        assert torch.equal(model.model.teacher.conv1.weight, model.model.anchor.features.conv1.weight)
+
+
+def test_no_weights_and_no_network(
+    parts: DemoParts, engine: EngineFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "empty"))
+    for name in MODELS:
+        model = build(name, backbone="mobilenetv3_small_050", pre_trained=True)
+        with pytest.raises(RuntimeError, match="teacher_weights"):
+            engine(max_steps=1).fit(model, datamodule=parts)
+
+
+def test_thresholds_without_anomalies(
+    demo_root: Path, tmp_path: Path, engine: EngineFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = next(demo_root.rglob("train/good"))
+    shutil.copytree(good, tmp_path / "folder" / "good")
+    folder = Folder(
+        name="mine",
+        root=tmp_path / "folder",
+        normal_dir="good",
+        train_batch_size=8,
+        num_workers=0,
+        test_split_mode="from_dir",
+        val_split_mode="from_train",
+        val_split_ratio=0.3,
+    )
+    model = build("Dskd")
+    with caplog.at_level(logging.WARNING):
+        engine(max_steps=2).fit(model, datamodule=folder)
+    assert any("holds no anomalies" in record.getMessage() for record in caplog.records)
+    assert torch.isfinite(model.post_processor.image_threshold)
+    assert torch.isfinite(model.post_processor.pixel_threshold)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_sizes(name: str, parts: DemoParts, engine: EngineFactory) -> None:
+    with pytest.raises(ValueError, match=r"\(100, 128\).*multiples of (16|32)"):
+        build(name, size=(100, 128))
+    run = engine(max_steps=1)
+    run.fit(build(name, size=(64, 96)), datamodule=parts)
+    assert run.trainer.global_step == 1
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_mixed_precision_and_accumulated_gradients(name: str, parts: DemoParts, engine: EngineFactory) -> None:
+    model = build(name)
+    engine(max_steps=1, precision="bf16-mixed", accumulate_grad_batches=2, gradient_clip_val=1.0).fit(
+        model, datamodule=parts
+    )
+    assert all(torch.isfinite(tensor).all() for tensor in model.model.state_dict().values())
