@@ -1,5 +1,6 @@
 """Each script under ``examples/`` does on drawn parts what it says."""
 
+from collections.abc import Iterator
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +21,15 @@ def load(name: str) -> ModuleType:
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Many are slower than one where others work, too."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +102,7 @@ def test_custom_post_processor(parts: Path, tmp_path: Path) -> None:
 def test_compare_models(parts: Path, tmp_path: Path) -> None:
     models = ['{"class_path": "Padim", "init_args": {"pre_trained": false}}']
     options = ["--models", *models, "--data", "DemoParts", "--data.root", str(parts), "--out", str(tmp_path)]
-    options += ["--image_size", "64", "--trainer.max_steps", "2", "--openvino", "--timed_passes", "3"]
+    options += ["--image_size", "64", "--trainer.max_steps", "2", "--openvino", "--timed_passes", "3", "--threads", "1"]
     choose = load("compare_models").choose
     assert choose(options, at_most_ms=60_000) == "Padim"
     assert choose(options, at_most_ms=0) is None

@@ -30,7 +30,8 @@ def foreground_mask(
     Returns:
         True on the object, (N, H, W).
     """
-    background = _border(rgb).quantile(0.5, dim=-1)[..., None, None]
+    border = _border(rgb).sort(-1).values
+    background = border[..., border.shape[-1] // 2, None, None]
     distance = (rgb - background).square().sum(1, keepdim=True).sqrt()
     distance = F.avg_pool2d(distance, 3, stride=1, padding=1, count_include_pad=False)[:, 0]
     threshold, separability = otsu_threshold(distance)
@@ -82,28 +83,31 @@ def otsu_threshold(grey: Tensor, bins: int = 256) -> tuple[Tensor, Tensor]:
 def fill_holes(mask: Tensor, sweeps: int = 3) -> Tensor:
     """Add to each mask what its image's border does not reach (in steps up, down, left and right).
 
-    The background is flooded from the border along whole columns and rows at a time, so few sweeps do: only a place
-    behind more turns than a sweep has directions may count as a hole although it is none.
+    The background is flooded from the border, along whole runs of background in the columns and then in the rows, so
+    few sweeps do: only a place behind more turns than sweeps may count as a hole although it is none.
 
     Args:
         mask: Masks, (N, H, W), bool.
-        sweeps: Number of rounds of the four directions.
+        sweeps: Number of rounds of columns and rows.
 
     Returns:
         Filled masks, (N, H, W), bool.
     """
     wet = ~F.pad(torch.ones_like(mask[:, 1:-1, 1:-1]), (1, 1, 1, 1)) & ~mask
+    runs = _runs(mask.mT).mT, _runs(mask)
+    wet_runs = torch.zeros(
+        len(mask), mask[0].numel() + mask.shape[1] + mask.shape[2], dtype=torch.bool, device=mask.device
+    )
     for _ in range(sweeps):
-        wet = _flow(_flow(wet.mT, mask.mT).mT, mask)
+        for run in runs:
+            flat = run.flatten(1)
+            wet_runs.zero_().scatter_(1, flat * wet.flatten(1), 1)  # number 0 is nobody's
+            wet = wet_runs.gather(1, flat).view_as(mask) & ~mask
     return ~wet
 
 
-def _flow(wet: Tensor, wall: Tensor) -> Tensor:
-    """Wet all between a wet place and the next wall to its left and right."""
-    wet, wall = (torch.stack((place, place.flip(-1))) for place in (wet, wall))
-    position = torch.arange(2, 2 * wet.shape[-1] + 2, 2, device=wet.device, dtype=torch.int16)
-    # The last event on the way: odd for a wet place, even for a wall.
-    event = (position + wet) * (wet | wall)
-    last: Tensor = event.cummax(-1).values
-    reached = (last & 1).bool()
-    return reached[0] | reached[1].flip(-1)
+def _runs(mask: Tensor) -> Tensor:
+    """The number of each place's run of background in its row, from 1, unique in the image; (N, H, W)."""
+    height, width = mask.shape[1:]
+    row = torch.arange(height, device=mask.device) * (width + 1) + 1
+    return mask.cumsum(-1) + row[:, None]

@@ -19,8 +19,8 @@ class PerlinNoise:
 
     Attributes:
         lattice: (g_x, g_y, g . i) at the lattice points, with i counted from the middle, (N, 3, L, L).
-        axes: Lattice coordinates per pixel: [x or y of the lattice, x or y of the image], (N, K, 2, 2).
-        phase: Lattice coordinates of the image's centre, (N, K, 2).
+        axes: Lattice coordinates per pixel: [:, x or y of the lattice, :, x or y of the image], (N, 2, K, 2).
+        phase: Lattice coordinates of the image's centre, (N, 2, K).
         finest: Most cells along the longer side of an image.
 
     Source: K. Perlin, Improving noise, SIGGRAPH 2002; evaluation by ``grid_sample`` is our choice.
@@ -44,10 +44,10 @@ class PerlinNoise:
             octaves: Number of resolutions to draw from.
             device: Where the fields live.
         """
-        cells = 2.0 ** torch.randint(octaves, (count, candidates, 2), device=device)
+        cells = 2.0 ** torch.randint(octaves, (count, 2, candidates, 1), device=device)
         angle = math.pi * (torch.rand(count, candidates, device=device) - 0.5)
         cos, sin = angle.cos(), angle.sin()
-        rotation = torch.stack((cos, sin, -sin, cos), dim=-1).view(count, candidates, 2, 2)
+        rotation = torch.stack((torch.stack((cos, sin), dim=-1), torch.stack((-sin, cos), dim=-1)), dim=1)
         # The image's corners are at most side / sqrt(2) from its centre; one more cell each side for phase and fade.
         finest = 2 ** (octaves - 1)
         reach = math.ceil(finest / math.sqrt(2)) + 1
@@ -56,15 +56,16 @@ class PerlinNoise:
         g_x, g_y = theta.cos(), theta.sin()
         return cls(
             lattice=torch.stack((g_x, g_y, g_x * points + g_y * points[:, None]), dim=1),
-            axes=rotation * cells[..., None] / side,
-            phase=torch.rand(count, candidates, 2, device=device) - 0.5,
+            axes=rotation * cells / side,
+            phase=torch.rand(count, 2, candidates, device=device) - 0.5,
             finest=finest,
         )
 
     def choose(self, candidate: Tensor) -> "PerlinNoise":
         """Only this candidate of each image, (N,)."""
         image = torch.arange(len(candidate), device=candidate.device)
-        return replace(self, axes=self.axes[image, candidate, None], phase=self.phase[image, candidate, None])
+        axes, phase = self.axes[image, :, candidate], self.phase[image, :, candidate]
+        return replace(self, axes=axes[:, :, None], phase=phase[:, :, None])
 
     def __call__(self, y: Tensor, x: Tensor) -> Tensor:
         """Noise at the grid of these pixel offsets from the image's centre.
@@ -76,14 +77,18 @@ class PerlinNoise:
         Returns:
             Noise in [-1, 1], (N, K, H, W).
         """
-        count, candidates = self.phase.shape[:2]
         along_x = self.axes[..., 0, None] * x + self.phase[..., None]
         along_y = self.axes[..., 1, None] * y
-        u, v = (along_x[..., None, :] + along_y[..., None]).movedim(2, 0)
-        grid = torch.stack((_fade(u), _fade(v)), dim=-1) / (self.lattice.shape[-1] // 2)
-        sums = F.grid_sample(self.lattice, grid.view(count, -1, len(x), 2), align_corners=True)
-        g_x, g_y, constant = sums.view(count, 3, candidates, len(y), len(x)).unbind(1)
-        return g_x.mul_(u).addcmul_(g_y, v).sub_(constant).mul_(math.sqrt(2))
+        position = along_x[..., None, :] + along_y[..., None]
+        # From here on in place: on a CPU, fresh memory costs more than the arithmetic.
+        cell = position.floor()
+        t = position - cell
+        faded = (t * 6).sub_(15).mul_(t).add_(10).mul_(t).mul_(t).mul_(t).add_(cell)
+        grid = faded.div_(self.lattice.shape[-1] // 2).flatten(2, 3).permute(0, 2, 3, 1)
+        sums = F.grid_sample(self.lattice, grid, align_corners=True)
+        g_x, g_y, constant = sums.view(len(sums), 3, *position.shape[2:]).unbind(1)
+        noise: Tensor = g_x.mul_(position[:, 0]).addcmul_(g_y, position[:, 1]).sub_(constant)
+        return noise.mul_(math.sqrt(2))
 
     def render(self, height: int, width: int) -> Tensor:
         """Noise for images of this size, on four points per finest cell or on each pixel, whichever are fewer.
@@ -99,10 +104,3 @@ class PerlinNoise:
             for side in (height, width)
         )
         return self(y, x)
-
-
-def _fade(position: Tensor) -> Tensor:
-    """The coordinate at which linear interpolation gives Perlin's quintic one."""
-    cell = position.floor()
-    t = position - cell
-    return (t * 6).sub_(15).mul_(t).add_(10).mul_(t).mul_(t).mul_(t).add_(cell)

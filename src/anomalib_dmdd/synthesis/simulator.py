@@ -10,7 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from .foreground import foreground_mask
 from .perlin import PerlinNoise
-from .texture import draw_textures, jitter_colours, load_textures, rearrange
+from .texture import draw_textures_, jitter_colours_, load_textures, rearrange, shuffled_channels
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -92,7 +92,7 @@ class AnomalySimulator(nn.Module):
             normal = images.float()
             low, high = self.image_weight
             texture_weight = 1 - (low + (high - low) * torch.rand(len(images), 1, 1, device=images.device))
-            # In place from here on: on a CPU, fresh memory costs more than the arithmetic.
+            # In place from here on, for the same reason as in the noise.
             change = self._textures_for(normal).sub_(self._mean).addcmul_(normal, self._std, value=-1)
             visible = torch.maximum(change.amax(1), -change.amin(1)) * texture_weight >= VISIBLE
             mask = self._masks(normal, visible)
@@ -106,16 +106,19 @@ class AnomalySimulator(nn.Module):
             if self._loaded is None:
                 self._loaded = load_textures(self.textures)
             self._loaded = self._loaded.to(device)
-            chosen = self._loaded[torch.randint(len(self._loaded), (count,), device=device)]
-            return jitter_colours(rearrange(chosen / 255, size))
-        # Half of each kind, in random order.
+            which = torch.randint(len(self._loaded), (count, 1), device=device)
+            chosen = self._loaded[which, shuffled_channels(count, device)].float()
+            return jitter_colours_(rearrange(chosen, size).div_(255))
+        # The first half is shuffled places of the others, the second half is drawn; an odd one is of either kind.
         half = (count + 1) // 2
-        borrowed = rearrange(normal[:half], size, patches=8)
-        borrowed = jitter_colours(borrowed.mul_(self._std).add_(self._mean))
-        order = torch.randperm(2 * half, device=device)
-        mixed = torch.empty(2 * half, 3, *size, device=device)
-        mixed[order[:half]], mixed[order[half:]] = borrowed, draw_textures(half, size, device)
-        return mixed[:count]
+        both = torch.empty(2 * half, 3, *size, device=device)
+        others = torch.arange(count - half, count, device=device)[:, None]
+        both[:half] = rearrange(normal[others, shuffled_channels(half, device)], size, patches=8)
+        jitter_colours_(both[:half].mul_(self._std).add_(self._mean))
+        draw_textures_(both[half:])
+        if count % 2:
+            both[half - 1 : half] = both[half - 1 + half * torch.randint(2, (1,), device=device)]
+        return both[:count]
 
     def _masks(self, normal: Tensor, visible: Tensor) -> Tensor:
         """Noise above the threshold, visible and on the object, never empty where that is possible, (N, H, W) bool."""
@@ -123,15 +126,15 @@ class AnomalySimulator(nn.Module):
         cell = _cell_size(height, width)
         every = slice(cell // 2, None, cell)  # one pixel of each cell
         y, x = ((torch.arange(side, device=visible.device) - (side - 1) / 2)[every] for side in (height, width))
+        cells = normal[:, :, every, every] * self._std
+        objects = foreground_mask(cells) if self.foreground else torch.ones_like(cells[:, 0], dtype=torch.bool)
         visible_cells = visible[:, every, every]
-        objects = self._objects(normal, cell)
 
         fields = PerlinNoise.draw(count, CANDIDATES, max(height, width), self.octaves, visible.device)
-        allowed = visible_cells[:, None] & _resize(objects, visible_cells.shape[1:]).round().bool()
-        found = ((fields(y, x) > self.threshold) & allowed).flatten(2).any(2)
+        found = ((fields(y, x) > self.threshold) & (visible_cells & objects)[:, None]).flatten(2).any(2)
         noise = fields.choose(found.int().argmax(1)).render(height, width)
         # Off the object it falls to -2, below all noise.
-        noise = torch.minimum(noise, 4 * _resize(objects, noise.shape[2:]) - 2)
+        noise = torch.minimum(noise, _resize(4.0 * objects[:, None] - 2, noise.shape[2:]))
         noise = _resize(noise, (height, width))[:, 0]
 
         mask = drop_specks(visible & (noise > self.threshold))
@@ -140,12 +143,6 @@ class AnomalySimulator(nn.Module):
         lower = highest.topk(min(16, highest.shape[1]), dim=1).values[:, -1:].clamp(min=-1)
         lower = lower.masked_fill(mask.flatten(1).any(1, keepdim=True), torch.inf)
         return mask | (visible & (noise >= lower[..., None]))
-
-    def _objects(self, normal: Tensor, cell: int) -> Tensor:
-        """1 on the cells where defects may lie, else 0, (N, 1, h, w)."""
-        cells = F.avg_pool2d(normal, cell, ceil_mode=True)
-        mask = foreground_mask(cells * self._std) if self.foreground else torch.ones_like(cells[:, 0])
-        return mask[:, None].float()
 
 
 def _resize(images: Tensor, size: Sequence[int]) -> Tensor:

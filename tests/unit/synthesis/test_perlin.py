@@ -15,7 +15,7 @@ SIDE = 64
 def by_definition(fields: PerlinNoise, n: int, k: int, dy: float, dx: float) -> float:
     """Perlin's noise at one point, from the gradients at the four corners of its cell."""
     u, v = (
-        (fields.axes[n, k, i, 0] * dx + fields.axes[n, k, i, 1] * dy + fields.phase[n, k, i]).item() for i in (0, 1)
+        (fields.axes[n, i, k, 0] * dx + fields.axes[n, i, k, 1] * dy + fields.phase[n, i, k]).item() for i in (0, 1)
     )
     middle = fields.lattice.shape[-1] // 2
     total = 0.0
@@ -46,7 +46,9 @@ def test_noise_is_perlins() -> None:
 
 def test_noise_is_zero_at_lattice_points_and_stays_in_range() -> None:
     fields = PerlinNoise.draw(16, 1, SIDE, 6, torch.device("cpu"))
-    upright = replace(fields, axes=torch.eye(2).expand(16, 1, 2, 2) / 4, phase=torch.zeros(16, 1, 2))
+    upright = replace(
+        fields, axes=torch.eye(2).view(1, 2, 1, 2).expand(16, -1, -1, -1) / 4, phase=torch.zeros(16, 2, 1)
+    )
     every_fourth = torch.arange(-32.0, 33.0, 4.0)
     assert upright(every_fourth, every_fourth).abs().max() < 1e-4
     everywhere = fields.render(SIDE, SIDE)
@@ -57,7 +59,7 @@ def test_noise_is_zero_at_lattice_points_and_stays_in_range() -> None:
 def test_resolution_rotation_and_gradients_are_drawn_as_documented() -> None:
     torch.manual_seed(0)
     fields = PerlinNoise.draw(1500, 4, SIDE, 6, torch.device("cpu"))
-    axes = fields.axes.flatten(0, 1)
+    axes = fields.axes.transpose(1, 2).flatten(0, 1)
     cells = SIDE * axes.norm(dim=2)
     exponent = cells.log2()
     torch.testing.assert_close(exponent, exponent.round(), atol=1e-4, rtol=0)
