@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _HOME = {"Dmdd": "models", "Dskd": "models", "Bikd": "models", "MVTec": "data", "DemoParts": "data"}
 
-__all__ = ["Bikd", "DemoParts", "Dmdd", "Dskd", "MVTec"]  # noqa: F822  # resolved by __getattr__
+__all__ = ["Bikd", "DemoParts", "Dmdd", "Dskd", "MVTec"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401

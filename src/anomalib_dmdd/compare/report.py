@@ -25,8 +25,8 @@ HOW = """## How it was measured
 - Thresholds come from Anomalib's validation images. Where these are the test images (the default for MVTec AD), F1 is
   optimistic, for all models alike; the other metrics need no threshold. AUPRO goes up to a false positive rate of 0.3.
 - Mean over categories and seeds, ± standard deviation over seeds of the mean over categories. **Bold**: best as shown.
-- Training: wall clock with loading of images. Peak memory: until training ended; {memory}.
-- Parameters: all numbers that inference reads: weights, statistics and memory banks. Checkpoint: the file on disk.
+- Training: wall clock with loading of images. Memory: the most until training ended, {memory}.
+- Params: all numbers that inference reads: weights, statistics and memory banks. File: the checkpoint on disk.
 - Latency: one image from pre- to post-processing, median (first to third quartile) of {passes} passes after 10 to
   warm up, {threads} CPU threads. Torch on {device}, OpenVINO on the CPU.
 """

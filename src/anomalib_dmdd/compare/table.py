@@ -39,9 +39,9 @@ LATENCIES = (
 )
 COSTS = (
     Column("train_seconds", "training, s"),
-    Column("peak_memory_mb", "peak memory, MB", digits=0),
-    Column("parameters_m", "parameters, M"),
-    Column("checkpoint_mb", "checkpoint, MB"),
+    Column("peak_memory_mb", "memory, MB", digits=0),
+    Column("parameters_m", "params, M"),
+    Column("checkpoint_mb", "file, MB"),
     *LATENCIES,
 )
 COLUMNS = (*METRICS, *COSTS)

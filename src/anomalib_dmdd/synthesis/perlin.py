@@ -80,7 +80,7 @@ class PerlinNoise:
         along_x = self.axes[..., 0, None] * x + self.phase[..., None]
         along_y = self.axes[..., 1, None] * y
         position = along_x[..., None, :] + along_y[..., None]
-        # From here on in place: on a CPU, fresh memory costs more than the arithmetic.
+        # In place where possible: on a CPU, fresh memory costs more than the arithmetic.
         cell = position.floor()
         t = position - cell
         faded = (t * 6).sub_(15).mul_(t).add_(10).mul_(t).mul_(t).mul_(t).add_(cell)

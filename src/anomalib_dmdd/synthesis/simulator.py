@@ -12,8 +12,7 @@ from .foreground import foreground_mask
 from .perlin import PerlinNoise
 from .texture import draw_textures_, jitter_colours_, load_textures, rearrange, shuffled_channels
 
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's normalisation."""
 VISIBLE = 0.02
 """Least change of a pixel's largest channel that counts, in units of images in [0, 1]."""
@@ -92,7 +91,7 @@ class AnomalySimulator(nn.Module):
             normal = images.float()
             low, high = self.image_weight
             texture_weight = 1 - (low + (high - low) * torch.rand(len(images), 1, 1, device=images.device))
-            # In place from here on, for the same reason as in the noise.
+            # In place where possible: on a CPU, fresh memory costs more than the arithmetic.
             change = self._textures_for(normal).sub_(self._mean).addcmul_(normal, self._std, value=-1)
             visible = torch.maximum(change.amax(1), -change.amin(1)) * texture_weight >= VISIBLE
             mask = self._masks(normal, visible)

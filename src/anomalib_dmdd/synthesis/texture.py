@@ -112,8 +112,9 @@ def jitter_colours_(textures: Tensor) -> Tensor:
         return low + (high - low) * torch.rand(count, channels, 1, 1, device=device)
 
     sign = torch.where(torch.randint(4, (count, 1, 1, 1), device=device) == 0, -1, 1)
-    contrast = sign * uniform(1, 0.5, 1.5) * uniform(3, 0.75, 1.25)
-    middle = uniform(1, 0.2, 0.8) + uniform(3, -0.1, 0.1)
+    tinted = torch.randint(2, (count, 1, 1, 1), device=device)  # every other grey texture stays grey
+    contrast = sign * uniform(1, 0.5, 1.5) * (1 + tinted * uniform(3, -0.25, 0.25))
+    middle = uniform(1, 0.2, 0.8) + tinted * uniform(3, -0.1, 0.1)
     return textures.mul_(contrast).add_(middle - 0.5 * contrast).clamp_(0, 1)
 
 

@@ -79,6 +79,13 @@ def test_colour_jitter_keeps_range_and_differs_between_textures() -> None:
     assert 0.1 < (torch.tensor(slopes) < 0).float().mean() < 0.4
 
 
+def test_half_of_the_grey_textures_stay_grey() -> None:
+    torch.manual_seed(0)
+    out = jitter_colours_(torch.full((200, 3, 1, 1), 0.5))
+    stayed = (out.amax(1) - out.amin(1) < 1e-6).float().mean()
+    assert 0.35 < stayed < 0.65
+
+
 def test_shuffled_channels_are_all_six_orders() -> None:
     torch.manual_seed(0)
     orders, counts = shuffled_channels(600, CPU).unique(dim=0, return_counts=True)

@@ -12,17 +12,17 @@ from anomalib_dmdd.parts import Teacher, cosine_distance, encoder_student, sum_o
 
 
 class BikdFeatures(NamedTuple):
-    """What the loss needs of the normal images I and the anomalous ones I_a, each a list of maps, shallow to deep."""
+    """What the loss needs of the normal images I and the anomalous ones I_a, maps of the layers shallow to deep."""
 
-    anchor: list[Tensor]
+    anchor: Sequence[Tensor]
     """T0(I), maps ``(N, C_k, h_k, w_k)``; the others have the same shapes."""
-    teacher: list[Tensor]
+    teacher: Sequence[Tensor]
     """T(I)."""
-    anomalous_teacher: list[Tensor]
+    anomalous_teacher: Sequence[Tensor]
     """T(I_a)."""
-    student: list[Tensor]
+    student: Sequence[Tensor]
     """S(I)."""
-    anomalous_student: list[Tensor]
+    anomalous_student: Sequence[Tensor]
     """S(I_a)."""
 
 
@@ -86,7 +86,10 @@ class BikdModel(nn.Module):
             with torch.set_grad_enabled(learning):
                 teacher, anomalous_teacher = self.teacher(images), self.teacher(anomalous)
             anchor = self.anchor(images) if learning else []
-            return BikdFeatures(anchor, teacher, anomalous_teacher, self.student(images), self.student(anomalous))
+            # One batch for both, as in DMDD: separate statistics would hide the anomalies from the student.
+            both = self.student(torch.cat([images, anomalous]))
+            student, anomalous_student = zip(*(layer.chunk(2) for layer in both), strict=True)
+            return BikdFeatures(anchor, teacher, anomalous_teacher, student, anomalous_student)
         pairs = zip(self.student(images), self.teacher(images), strict=True)
         anomaly_map = sum_of_layers([cosine_distance(student, teacher) for student, teacher in pairs], images)
         return InferenceBatch(anomaly_map=anomaly_map, pred_score=anomaly_map.amax(dim=(-3, -2, -1)))

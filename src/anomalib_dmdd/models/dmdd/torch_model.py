@@ -15,19 +15,19 @@ AnomalyMap = Literal["head", "sum", "both", "normality", "abnormality"]
 
 
 class DmddFeatures(NamedTuple):
-    """What the loss needs of the normal images I and the anomalous ones I_a, each list shallow to deep."""
+    """What the loss needs of the normal images I and the anomalous ones I_a, each shallow to deep."""
 
-    teacher: list[Tensor]
+    teacher: Sequence[Tensor]
     """T(I), maps ``(N, C_k, h_k, w_k)``; the others have the same shapes."""
-    normality: list[Tensor]
+    normality: Sequence[Tensor]
     """N(I)."""
-    abnormality: list[Tensor]
+    abnormality: Sequence[Tensor]
     """A(I)."""
-    anomalous_teacher: list[Tensor]
+    anomalous_teacher: Sequence[Tensor]
     """T(I_a)."""
-    anomalous_normality: list[Tensor]
+    anomalous_normality: Sequence[Tensor]
     """N(I_a)."""
-    anomalous_abnormality: list[Tensor]
+    anomalous_abnormality: Sequence[Tensor]
     """A(I_a)."""
     logits: Tensor
     """The head's answer to I, then to I_a: ``(2 N, 1, h_1, w_1)``."""
@@ -155,25 +155,16 @@ class DmddModel(nn.Module):
         return InferenceBatch(anomaly_map=anomaly_map, pred_score=anomaly_map.amax(dim=(-3, -2, -1)))
 
     def _pair(self, images: Tensor, anomalous: Tensor) -> DmddFeatures:
-        teacher, anomalous_teacher = self.teacher(images), self.teacher(anomalous)
+        # One batch for both: with statistics of their own, the anomalous images are normalised like normal ones, and
+        # the normality branch does not learn to tell them apart (measured, see the README beside this file).
+        teacher = self.teacher(torch.cat([images, anomalous]))
         normality, abnormality = self.student(teacher)
-        anomalous_normality, anomalous_abnormality = self.student(anomalous_teacher)
         with torch.no_grad():  # the head learns to read the distances, it does not shape them
-            maps = torch.cat(
-                [
-                    self.distance_maps(teacher, normality, abnormality),
-                    self.distance_maps(anomalous_teacher, anomalous_normality, anomalous_abnormality),
-                ]
-            )
-        return DmddFeatures(
-            teacher,
-            normality,
-            abnormality,
-            anomalous_teacher,
-            anomalous_normality,
-            anomalous_abnormality,
-            self.head(maps),
+            maps = self.distance_maps(teacher, normality, abnormality)
+        (t, t_a), (n, n_a), (a, a_a) = (
+            zip(*(layer.chunk(2) for layer in layers), strict=True) for layers in (teacher, normality, abnormality)
         )
+        return DmddFeatures(t, n, a, t_a, n_a, a_a, self.head(maps))
 
     def _report(self, maps: Tensor) -> Tensor:
         """The map to report, at the finest scale."""
