@@ -29,7 +29,7 @@ def sweep(
     good: Path,
     bad: Path,
     keep: float | None = None,
-    out: Path = Path("tuned"),
+    out: Path = Path("exports"),
 ) -> pd.DataFrame:
     """Try all sensitivities.
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from anomalib_dmdd import DemoParts
+from anomalib_dmdd import DemoParts, Dmdd
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX signals")
 
@@ -127,6 +127,13 @@ def test_every_column_is_measured(resumed: tuple[Path, int, str, pd.DataFrame]) 
         # Padim's export holds the same numbers that it was said to read.
         numbers = (folder / "weights" / "openvino" / "model_fp32.bin").stat().st_size / 4e6
         assert fine.loc["Padim", "parameters_m"] == pytest.approx(numbers, rel=0.02)
+
+
+def test_kept_checkpoint_is_ready_to_use(resumed: tuple[Path, int, str, pd.DataFrame]) -> None:
+    (path,) = resumed[0].glob("runs/Dmdd-*/model.ckpt")
+    model = Dmdd.load_from_checkpoint(path)
+    assert model.input_size == (64, 64)
+    assert model.post_processor.image_threshold.isfinite()
 
 
 def test_folder_is_what_a_person_needs(resumed: tuple[Path, int, str, pd.DataFrame]) -> None:

@@ -42,7 +42,7 @@ def plot_accuracy(means: pd.DataFrame, spreads: pd.DataFrame, path: Path) -> Non
         axis.barh(models, values, xerr=errors if errors.any() else None, color=[colour[model] for model in models])
         low = max(0, 10 * np.floor((np.nanmin(values) - 5) / 10))
         axis.set_xlim(low, 100 + 0.22 * (100 - low))
-        axis.set_xticks([tick for tick in axis.get_xticks() if low <= tick <= 100])  # noqa: PLR2004  # per cent
+        axis.set_xticks([low, (low + 100) / 2, 100])
         for index, (value, error) in enumerate(zip(values, errors, strict=True)):
             if not np.isnan(value):
                 axis.text(value + error, index, f" {value:.1f}", va="center", fontsize=9)
@@ -74,16 +74,15 @@ def _draw_pareto(axis: Axes, means: pd.DataFrame, column: Column, latency: Colum
     front = pareto(known, column.name, latency.name)
     axis.plot(x[front], y[front], color="0.7", linewidth=1.5, zorder=1)
     axis.scatter(x, y, s=area, c=[colour[model] for model in known.index], alpha=0.75, edgecolors="white", zorder=2)
-    for model in known.index:
-        text = f"{model}\n{known.at[model, 'checkpoint_mb']:.0f} MB"
-        radius = np.sqrt(area[model] / np.pi)
+    for index, model in enumerate(x.sort_values().index):
+        side = 1 if index % 2 else -1  # labels of neighbours go to different sides
         axis.annotate(
-            text,
+            f"{model}\n{known.loc[model, 'checkpoint_mb']:.0f} MB",
             (x[model], y[model]),
-            xytext=(0, -radius - 3),
+            xytext=(0, side * (np.sqrt(area[model] / np.pi) + 3)),
             textcoords="offset points",
             ha="center",
-            va="top",
+            va="bottom" if side > 0 else "top",
             fontsize=8,
         )
     axis.set_xscale("log")
@@ -92,8 +91,8 @@ def _draw_pareto(axis: Axes, means: pd.DataFrame, column: Column, latency: Colum
     axis.xaxis.set_minor_formatter(NullFormatter())
     low, high = y.min(), y.max()
     room = max(high - low, 2)
-    axis.set_ylim(low - 0.45 * room, high + 0.25 * room)
-    axis.set_yticks([tick for tick in axis.get_yticks() if low - 0.45 * room <= tick <= 100])  # noqa: PLR2004
+    axis.set_ylim(low - 0.45 * room, high + 0.45 * room)
+    axis.set_yticks([tick for tick in axis.get_yticks() if max(0, low - 0.45 * room) <= tick <= 100])  # noqa: PLR2004
     axis.margins(x=0.25)
     axis.set_title(f"{column.title}, %", fontsize=10)
     axis.grid(visible=True, which="both", color="0.93")

@@ -26,9 +26,10 @@ HOW = """## How it was measured
   optimistic, for all models alike; the other metrics need no threshold. AUPRO goes up to a false positive rate of 0.3.
 - Mean over categories and seeds, ± standard deviation over seeds of the mean over categories. **Bold**: best as shown.
 - Training: wall clock with loading of images. Memory: the most until training ended, {memory}.
-- Params: all numbers that inference reads: weights, statistics and memory banks. File: the checkpoint on disk.
+- Params: all numbers that inference reads: weights, statistics and memory banks. File: the checkpoint
+  on disk, without optimizer state.
 - Latency: one image from pre- to post-processing, median (first to third quartile) of {passes} passes after 10 to
-  warm up, {threads} CPU threads. Torch on {device}, OpenVINO on the CPU.
+  warm up, CPU threads: {threads}. Torch on {device}, OpenVINO on the CPU.
 """
 MEMORY = {
     "GPU": "what torch allocated on the GPU",

@@ -93,6 +93,24 @@ class Teacher(nn.Module):
             self._load_hub()
         self.loaded.fill_(True)  # noqa: FBT003
 
+    def calibrate(self, images: Tensor) -> None:
+        """Fit the batch normalisation of a network with random weights to some images, once (our choice).
+
+        Without it, random features hardly depend on what is in the image.
+
+        Args:
+            images: Normalised images ``(N, 3, H, W)``.
+        """
+        if self.loaded:
+            return
+        norms = [module for module in self.features.modules() if isinstance(module, nn.BatchNorm2d)]
+        for norm in norms:
+            norm.reset_parameters()
+            norm.train().momentum = 1.0
+        self(images)
+        self.eval()
+        self.loaded.fill_(True)  # noqa: FBT003
+
     def _load_hub(self) -> None:
         try:
             network = timm.create_model(self.backbone, pretrained=True, features_only=True, out_indices=self.indices)

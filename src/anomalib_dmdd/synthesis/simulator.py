@@ -87,16 +87,15 @@ class AnomalySimulator(nn.Module):
             FileNotFoundError: The folder of textures does not exist on this machine.
             ValueError: The folder of textures has no images.
         """
-        with torch.autocast(images.device.type, enabled=False):
-            normal = images.float()
-            low, high = self.image_weight
-            texture_weight = 1 - (low + (high - low) * torch.rand(len(images), 1, 1, device=images.device))
-            # In place where possible: on a CPU, fresh memory costs more than the arithmetic.
-            change = self._textures_for(normal).sub_(self._mean).addcmul_(normal, self._std, value=-1)
-            visible = torch.maximum(change.amax(1), -change.amin(1)) * texture_weight >= VISIBLE
-            mask = self._masks(normal, visible)
-            change.mul_((mask * texture_weight)[:, None]).div_(self._std)
-            return change.to(images.dtype).add_(images), mask[:, None].to(images.dtype)
+        normal = images.float()
+        low, high = self.image_weight
+        texture_weight = 1 - (low + (high - low) * torch.rand(len(images), 1, 1, device=images.device))
+        # In place where possible: on a CPU, fresh memory costs more than the arithmetic.
+        change = self._textures_for(normal).sub_(self._mean).addcmul_(normal, self._std, value=-1)
+        visible = torch.maximum(change.amax(1), -change.amin(1)) * texture_weight >= VISIBLE
+        mask = self._masks(normal, visible)
+        change.mul_((mask * texture_weight)[:, None]).div_(self._std)
+        return change.to(images.dtype).add_(images), mask[:, None].to(images.dtype)
 
     def _textures_for(self, normal: Tensor) -> Tensor:
         """One texture per image, (N, 3, H, W) in [0, 1]."""

@@ -91,7 +91,7 @@ def test_markdown_marks_the_best_and_shows_the_spread(runs: list[Run]) -> None:
     assert "| Fast | 80.0 ± 0.0 | 80.0 ± 0.0 |" in text
     assert "| Fast | **12.0 (11.0 to 14.0)** |" in text
     assert "| nut | 82.0 ± 2.8 | **90.0 ± 0.0** |" in text
-    assert "2 CPU threads" in text
+    assert "CPU threads: 2" in text
     assert "What failed" not in text
 
 

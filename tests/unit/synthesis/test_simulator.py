@@ -43,7 +43,7 @@ def simulator(request: pytest.FixtureRequest, folder: Path) -> AnomalySimulator:
 def test_pixels_change_exactly_where_the_mask_is(
     simulator: AnomalySimulator, shape: tuple[int, int, int], dtype: torch.dtype
 ) -> None:
-    images = parts(*shape).to(dtype)
+    images = (parts(*shape).double() * 1.1).to(dtype)  # no float32 in disguise
     before = images.clone()
     anomalous, mask = simulator(images)
     assert torch.equal(images, before)
@@ -172,6 +172,15 @@ def test_textures_of_the_folder_are_what_the_defects_are_made_of(tmp_path: Path)
     for image, where in zip(anomalous * STD + MEAN, mask[:, 0] == 1, strict=True):
         colours = image[:, where]
         assert (colours - colours[:, :1]).abs().max() < 1e-3
+
+
+def test_a_single_image_gets_both_kinds_of_texture() -> None:
+    torch.manual_seed(0)
+    plain = torch.zeros(1, 3, 64, 64)  # its own places are all of one colour, drawn textures are not
+    simulator = AnomalySimulator(image_weight=(0.0, 0.0))
+    defects = [anomalous[:, :, mask[0, 0] == 1] for anomalous, mask in (simulator(plain) for _ in range(60))]
+    one_colour = sum(bool((defect.std(2) < 1e-4).all()) for defect in defects)
+    assert 15 < one_colour < 45
 
 
 @pytest.mark.parametrize(("size", "cell"), [((256, 256), 4), ((512, 512), 8), ((192, 341), 4), ((64, 64), 1)])
