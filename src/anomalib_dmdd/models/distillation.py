@@ -2,32 +2,21 @@
 
 import logging
 import math
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import torch
 from anomalib import LearningType
-from anomalib.data import Batch, InferenceBatch
+from anomalib.data import Batch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Timer
 from torch import Tensor
+
+from .network import Network
 
 logger = logging.getLogger(__name__)
 
 VALIDATIONS = 10
 """How often a run of the method's own length sets thresholds and saves a checkpoint (our choice)."""
-
-
-class Network(Protocol):
-    """What the mixin asks of the network of a model."""
-
-    multiple: int
-    """Height and width of an input are multiples of this, in pixels."""
-
-    def load_pretrained(self) -> None:
-        """Fetch the teacher's weights, unless it has them."""
-
-    def __call__(self, images: Tensor) -> InferenceBatch:
-        """Raw maps of normalised images ``(N, 3, H, W)``, in evaluation mode."""
 
 
 class Distillation(LightningModule):
@@ -77,6 +66,12 @@ class Distillation(LightningModule):
         """Fetch the teacher's weights, unless they came with a checkpoint."""
         super().on_fit_start()
         self.model.load_pretrained()
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Fit a random teacher to the first batch."""
+        super().on_train_batch_start(batch, batch_idx)
+        if self.trainer.global_step == 0:
+            self.model.calibrate(batch.image)
 
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         """At the last of the user's steps ask for a stop, so that Lightning validates and the thresholds fit."""

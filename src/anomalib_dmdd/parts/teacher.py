@@ -66,9 +66,9 @@ class Teacher(nn.Module):
             probe = torch.linspace(-2, 2, 3 * 64 * 64).reshape(1, 3, 64, 64)
             self.signed = any(bool((output < 0).any()) for output in self.features.eval()(probe))
         self.requires_grad_(requires_grad=False)
-        # In the checkpoint: weights that were restored are not fetched again.
+        # In the checkpoint: what was restored is neither fetched nor fitted again.
         self.loaded: Tensor
-        self.register_buffer("loaded", torch.tensor(not (pre_trained or weights)))
+        self.register_buffer("loaded", torch.zeros((), dtype=torch.bool))
 
     def build(self) -> nn.Module:
         """A network of the teacher's architecture with random weights."""
@@ -85,7 +85,7 @@ class Teacher(nn.Module):
             ValueError: If that file does not hold the weights of this backbone.
             RuntimeError: If the weights can be neither found locally nor downloaded.
         """
-        if self.loaded:
+        if self.loaded or not (self.weights or self.pre_trained):
             return
         if self.weights:
             self._load_file(Path(self.weights))

@@ -104,3 +104,16 @@ def test_restored_weights_are_not_fetched_again(tmp_path: Path) -> None:
     restored.load_pretrained()
     images = torch.rand(1, 3, 64, 64)
     assert torch.equal(restored(images)[2], teacher(images)[2])
+
+
+def test_random_weights_are_fitted_to_images_once() -> None:
+    teacher = Teacher("resnet18", pre_trained=False)
+    images = 5 + torch.randn(8, 3, 64, 64)
+    teacher.calibrate(images)
+    before = teacher(images)
+    normalised = teacher.features.bn1(teacher.features.conv1(images))
+    assert torch.allclose(normalised.mean((0, 2, 3)), torch.tensor(0.0), atol=1e-2)
+    assert torch.allclose(normalised.std((0, 2, 3)), torch.tensor(1.0), atol=1e-2)
+    teacher.calibrate(torch.randn(8, 3, 64, 64))
+    assert all(torch.equal(a, b) for a, b in zip(before, teacher(images), strict=True))
+    assert not any(module.training for module in teacher.modules())

@@ -8,6 +8,7 @@ import torch
 from anomalib.data import InferenceBatch
 from torch import Tensor, nn
 
+from anomalib_dmdd.models.network import Network
 from anomalib_dmdd.parts import Teacher, cosine_distance, encoder_student, sum_of_layers
 
 
@@ -26,7 +27,7 @@ class BikdFeatures(NamedTuple):
     """S(I_a)."""
 
 
-class BikdModel(nn.Module):
+class BikdModel(Network):
     """Teacher and student of one architecture that learn from each other, and the anchor T0 that holds the teacher.
 
     Args:
@@ -45,6 +46,8 @@ class BikdModel(nn.Module):
         ValueError: If timm has no such backbone, or the backbone no such layers.
     """
 
+    teacher: nn.Module  # type: ignore[assignment]  # it learns here; the anchor is what stays frozen
+
     def __init__(
         self,
         backbone: str = "resnet18.tv_in1k",
@@ -61,9 +64,15 @@ class BikdModel(nn.Module):
         self.student = encoder_student(self.anchor)
 
     def load_pretrained(self) -> None:
-        """Fetch the anchor's weights, see :meth:`~anomalib_dmdd.parts.Teacher.load_pretrained`, and copy them."""
+        """Fetch the anchor's weights and copy them."""
         if self.anchor is not None and not self.anchor.loaded:
             self.anchor.load_pretrained()
+            self.teacher.load_state_dict(self.anchor.features.state_dict())
+
+    def calibrate(self, images: Tensor) -> None:
+        """Fit a random anchor to images ``(N, 3, H, W)`` and copy it."""
+        if self.anchor is not None and not self.anchor.loaded:
+            self.anchor.calibrate(images)
             self.teacher.load_state_dict(self.anchor.features.state_dict())
 
     def train(self, mode: bool = True) -> "BikdModel":

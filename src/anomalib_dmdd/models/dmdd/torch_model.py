@@ -9,6 +9,7 @@ from anomalib.data import InferenceBatch
 from timm.layers.cbam import CbamModule
 from torch import Tensor, nn
 
+from anomalib_dmdd.models.network import Network
 from anomalib_dmdd.parts import BottleneckEmbedding, DecoderStudent, Teacher, convolution, cosine_distance, upsample
 
 AnomalyMap = Literal["head", "sum", "both", "normality", "abnormality"]
@@ -90,7 +91,7 @@ class SegmentationHead(nn.Module):
         return logits
 
 
-class DmddModel(nn.Module):
+class DmddModel(Network):
     """Decouple student-teacher network with its segmentation head.
 
     Args:
@@ -122,10 +123,6 @@ class DmddModel(nn.Module):
         self.decoder = DecoderStudent(self.embedding.width, channels, reductions, signed=signed)
         self.decouple = nn.ModuleList(Decouple(channel, signed) for channel in channels)
         self.head = SegmentationHead(maps=2 * len(channels))
-
-    def load_pretrained(self) -> None:
-        """Fetch the teacher's weights, see :meth:`~anomalib_dmdd.parts.Teacher.load_pretrained`."""
-        self.teacher.load_pretrained()
 
     def student(self, teacher: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Normality and abnormality features of each scale from the teacher's features."""

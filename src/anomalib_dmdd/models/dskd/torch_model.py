@@ -6,8 +6,9 @@ from typing import Literal, NamedTuple
 
 import torch
 from anomalib.data import InferenceBatch
-from torch import Tensor, nn
+from torch import Tensor
 
+from anomalib_dmdd.models.network import Network
 from anomalib_dmdd.parts import (
     BottleneckEmbedding,
     DecoderStudent,
@@ -29,7 +30,7 @@ class DskdFeatures(NamedTuple):
     decoder: list[Tensor]
 
 
-class DskdModel(nn.Module):
+class DskdModel(Network):
     """Encoder student, deep feature embedding, decoder student.
 
     Args:
@@ -66,10 +67,6 @@ class DskdModel(nn.Module):
             channels, reductions, depth=1, inputs=2 if embedding_input == "both" else 1
         )
         self.decoder = DecoderStudent(self.embedding.width, channels, reductions, depth=1, signed=self.teacher.signed)
-
-    def load_pretrained(self) -> None:
-        """Fetch the teacher's weights, see :meth:`~anomalib_dmdd.parts.Teacher.load_pretrained`."""
-        self.teacher.load_pretrained()
 
     def features(self, images: Tensor) -> DskdFeatures:
         """Features of teacher and students for normalised images ``(N, 3, H, W)``."""
