@@ -23,7 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, default=Path("datasets/DemoParts"), help="where DemoParts is drawn")
     parser.add_argument("--textures", type=Path, help="folder of textures (default: none are needed)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("docs/synthesis.png"))
     args = parser.parse_args()
 

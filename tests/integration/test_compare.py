@@ -48,6 +48,7 @@ def start(models: list[dict[str, Any]], parts: Path, out: Path) -> subprocess.Po
     }
     config = out.parent / "compare.yaml"
     config.write_text(yaml.safe_dump(settings))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in a shell's background ignores Ctrl-C
     return subprocess.Popen(
         [sys.executable, "-m", "anomalib_dmdd.compare", "--config", str(config)],
         stdout=subprocess.PIPE,

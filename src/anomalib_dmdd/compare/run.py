@@ -88,6 +88,7 @@ def execute(run: Run, folder: Path, stage: Stage) -> dict[str, Any]:
             **{"check_val_every_n_epoch": sys.maxsize} | run.trainer,
         )
         row = train_and_test(engine, model, datamodule, run.seed, stage)
+        model.evaluator = model.configure_evaluator()  # ours holds a buffer that the model as such has no place for
         engine.trainer.save_checkpoint(folder / "model.ckpt", weights_only=True)  # no optimizer state
         row["checkpoint_mb"] = (folder / "model.ckpt").stat().st_size / 1e6
         save_maps(engine, model, datamodule, run.image_size, folder / "maps.npz")

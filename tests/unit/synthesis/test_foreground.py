@@ -91,7 +91,7 @@ def test_object_with_dark_and_bright_parts_and_a_background_coloured_hole_is_who
     "image",
     [
         scene(disc(0.1), (0.2,) * 3, (0.8,) * 3),  # too small: 3 %
-        scene(F.pad(torch.ones(62, 62), (1, 1, 1, 1)) > 0, (0.2,) * 3, (0.8,) * 3),  # too large: 94 %
+        scene(F.pad(torch.ones(124, 124), (2, 2, 2, 2)) > 0, (0.2,) * 3, (0.8,) * 3),  # too large: 94 %
         scene(torch.arange(64).expand(64, 64) < 24, (0.2,) * 3, (0.8,) * 3),  # a border of two colours
         torch.rand(1, 64, 64, generator=torch.Generator().manual_seed(0)).expand(3, -1, -1),  # a texture
         framed_noise(),
