@@ -113,7 +113,7 @@ def test_bikd_follows_the_users_length_through_its_phases(parts: DemoParts, engi
 def test_no_weights_and_no_network(
     parts: DemoParts, engine: EngineFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "empty"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # a machine without a network
     for name in MODELS:
         model = build(name, backbone="mobilenetv3_small_050", pre_trained=True)
         with pytest.raises(RuntimeError, match="teacher_weights"):

@@ -9,7 +9,10 @@ from anomalib import LearningType
 from anomalib.data import Batch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 from .network import Network
 
@@ -26,7 +29,7 @@ class Distillation(LightningModule):
         method_steps: Training steps of the method, taken when the user gives no length.
     """
 
-    method_steps: ClassVar[int]
+    method_steps: ClassVar[int] = 5000
     model: Network
     input_size: tuple[int, int] | None
     _own_length = False
@@ -62,6 +65,18 @@ class Distillation(LightningModule):
         trainer.fit_loop.max_epochs = epochs
         logger.info("%s trains for %d epochs, %d steps.", type(self).__name__, epochs, epochs * steps_per_epoch)
 
+    def decayed(self, optimizer: Optimizer) -> OptimizerLRSchedulerConfig:
+        """The optimiser with rates that rise over the first 5 % of the training and then fall to zero on a cosine.
+
+        Our choice: the last step is the one that is kept, and at full rate its batch statistics lag behind its weights.
+        """
+
+        def factor(_step: int) -> float:
+            progress = self.training_progress
+            return min(1.0, 0.1 + 18 * progress) * 0.5 * (1 + math.cos(math.pi * progress))
+
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+
     def on_fit_start(self) -> None:
         """Fetch the teacher's weights, unless they came with a checkpoint."""
         super().on_fit_start()
@@ -92,9 +107,11 @@ class Distillation(LightningModule):
             if (left := timer.time_remaining()) is not None
         ]
         steps = trainer.estimated_stepping_batches
+        if not shares and not math.isfinite(steps):  # nothing ends it but the user
+            steps = self.method_steps
         if math.isfinite(steps):
             shares.append(trainer.global_step / max(1, steps))
-        return min(1.0, max(shares, default=0.0))
+        return min(1.0, max(shares))
 
     def check_input_size(self) -> None:
         """Refuse an input size that the network could not process, before anything is trained.

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from anomalib.data import Batch
@@ -11,6 +11,7 @@ from anomalib.models.components import AnomalibModule
 from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from anomalib_dmdd.models.distillation import Distillation
@@ -48,7 +49,6 @@ class Bikd(Distillation, AnomalibModule):
     """
 
     model: BikdModel
-    method_steps: ClassVar[int] = 5000
 
     def __init__(
         self,
@@ -82,14 +82,16 @@ class Bikd(Distillation, AnomalibModule):
             self.log("margin_reached", margin_reached(features, mask, self.loss.margin))
         return self.log_loss(self.loss(features, mask, weights))
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """One Adam for student and teacher, whose gradients are disjoint (rates: our choice)."""
-        return torch.optim.Adam(
-            [
-                {"params": self.model.student.parameters(), "lr": 1e-3},
-                {"params": self.teacher_parameters(), "lr": 1e-4},
-            ],
-            betas=(0.5, 0.999),
+        return self.decayed(
+            torch.optim.Adam(
+                [
+                    {"params": self.model.student.parameters(), "lr": 1e-3},
+                    {"params": self.teacher_parameters(), "lr": 1e-4},
+                ],
+                betas=(0.5, 0.999),
+            )
         )
 
     def teacher_parameters(self) -> list[Tensor]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from anomalib.data import Batch
@@ -11,6 +11,7 @@ from anomalib.models.components import AnomalibModule
 from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from anomalib_dmdd.models.distillation import Distillation
@@ -35,7 +36,7 @@ class Dmdd(Distillation, AnomalibModule):
         textures: A folder of images that simulated anomalies take their texture from; without it they are made from
             the training images.
         foreground: Keep simulated anomalies on the object where one stands out from the background.
-        anomaly_map: The map that is reported, see :class:`~anomalib_dmdd.models.dmdd.torch_model.DmddModel`.
+        anomaly_map: The map that is reported, ``sum``, ``head``, ``both``, ``normality`` or ``abnormality``, see :class:`~anomalib_dmdd.models.dmdd.torch_model.DmddModel`.
         pre_processor: Anomalib's, or False.
         post_processor: :class:`DmddPostProcessor` by default, or False.
         evaluator: Anomalib's, or False.
@@ -46,7 +47,6 @@ class Dmdd(Distillation, AnomalibModule):
     """
 
     model: DmddModel
-    method_steps: ClassVar[int] = 5000
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Dmdd(Distillation, AnomalibModule):
         teacher_weights: str | Path | None = None,
         textures: str | Path | None = None,
         foreground: bool = True,
-        anomaly_map: AnomalyMap = "head",
+        anomaly_map: AnomalyMap = "sum",
         pre_processor: PreProcessor | bool = True,
         post_processor: PostProcessor | bool = True,
         evaluator: Evaluator | bool = True,
@@ -76,13 +76,15 @@ class Dmdd(Distillation, AnomalibModule):
         anomalous, mask = self.simulator(batch.image)
         return self.log_loss(self.loss(self.model(batch.image, anomalous), mask))
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """One Adam for student and head, whose gradients are disjoint (rates: URD's code)."""
         student = [*self.model.embedding.parameters(), *self.model.decoder.parameters()]
         student += self.model.decouple.parameters()
-        return torch.optim.Adam(
-            [{"params": student, "lr": 5e-3}, {"params": self.model.head.parameters(), "lr": 1e-3}],
-            betas=(0.5, 0.999),
+        return self.decayed(
+            torch.optim.Adam(
+                [{"params": student, "lr": 5e-3}, {"params": self.model.head.parameters(), "lr": 1e-3}],
+                betas=(0.5, 0.999),
+            )
         )
 
     @staticmethod

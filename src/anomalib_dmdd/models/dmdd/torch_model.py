@@ -58,7 +58,8 @@ class Decouple(nn.Module):
 class SegmentationHead(nn.Module):
     """Multi-perception segmentation head: several receptive fields, then channel and spatial attention.
 
-    The paper names the fusion of anomaly maps by several attentions; its form is our choice.
+    The paper names the fusion of anomaly maps by several attentions; its form is our choice: a weighted sum
+    of the maps, corrected by what the attentions see.
 
     Args:
         maps: Number of distance maps that come in.
@@ -81,13 +82,18 @@ class SegmentationHead(nn.Module):
         )
         self.fuse = nn.Sequential(nn.BatchNorm2d(width), nn.ReLU(inplace=True))
         self.attention = CbamModule(width, rd_ratio=1 / 4, spatial_kernel_size=7)
-        self.logit = nn.Conv2d(width, 1, 1)
+        self.correction = nn.Conv2d(width, 1, 1)
+        self.sum = nn.Conv2d(maps, 1, 1)
+        # It starts as the sum of the maps, so that a distance that no simulated anomaly had is still an anomaly.
+        nn.init.zeros_(self.correction.weight)
+        nn.init.constant_(self.sum.weight, 4.0)
+        nn.init.constant_(self.sum.bias, -4.0)  # type: ignore[arg-type]  # it has a bias
 
     def forward(self, maps: Tensor) -> Tensor:
         """Logits ``(N, 1, h, w)`` of "this position is anomalous" from distance maps ``(N, maps, h, w)``."""
         stem = self.stem(maps)
         fused = self.fuse(torch.cat([field(stem) for field in self.fields], dim=1))
-        logits: Tensor = self.logit(stem + self.attention(fused))
+        logits: Tensor = self.sum(maps) + self.correction(stem + self.attention(fused))
         return logits
 
 
@@ -99,7 +105,7 @@ class DmddModel(Network):
         layers: Its layers; by default those with strides 4, 8 and 16.
         pre_trained: Use timm's ImageNet weights for the teacher.
         teacher_weights: A local file with them.
-        anomaly_map: Which map is reported: the ``head``'s, the plain ``sum`` of all distances, ``both`` (the head's
+        anomaly_map: Which map is reported: the plain ``sum`` of all distances, the ``head``'s, ``both`` (the head's
             plus the mean of the distances), or the sum of one branch, ``normality`` or ``abnormality``.
 
     Raises:
@@ -112,7 +118,7 @@ class DmddModel(Network):
         layers: Sequence[str] | None = None,
         pre_trained: bool = True,
         teacher_weights: str | Path | None = None,
-        anomaly_map: AnomalyMap = "head",
+        anomaly_map: AnomalyMap = "sum",
     ) -> None:
         super().__init__()
         self.anomaly_map = anomaly_map

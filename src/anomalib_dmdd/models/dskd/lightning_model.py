@@ -11,6 +11,7 @@ from anomalib.models.components import AnomalibModule
 from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from anomalib.visualization import Visualizer
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from anomalib_dmdd.models.distillation import Distillation
@@ -75,10 +76,10 @@ class Dskd(Distillation, AnomalibModule):
         del args, kwargs
         return self.log_loss(self.loss(self.model(batch.image)))
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Adam for both students and the embedding (settings: RD4AD's)."""
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        return torch.optim.Adam(trained, lr=5e-3, betas=(0.5, 0.999))
+        return self.decayed(torch.optim.Adam(trained, lr=5e-3, betas=(0.5, 0.999)))
 
     @staticmethod
     def configure_post_processor() -> DskdPostProcessor:
