@@ -29,7 +29,7 @@ def test_exports_agree_with_the_engine(
     # pre_trained is left at its default: nothing may be fetched for a model that comes from a checkpoint
     model = getattr(anomalib_dmdd, name).load_from_checkpoint(checkpoint, pre_trained=True)
     (expected,) = engine().predict(model, data_path=image, ckpt_path=checkpoint)
-    for kind, size in (("torch", None), ("onnx", None), ("openvino", None), ("openvino", (256, 256))):
+    for kind, size in (("torch", None), ("onnx", None), ("openvino", (256, 256))):
         path = engine().export(
             model, kind, export_root=run.trainer.default_root_dir, input_size=size, ckpt_path=checkpoint
         )

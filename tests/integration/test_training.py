@@ -110,9 +110,7 @@ def test_bikd_follows_the_users_length_through_its_phases(parts: DemoParts, engi
         assert torch.equal(model.model.teacher.conv1.weight, model.model.anchor.features.conv1.weight)
 
 
-def test_no_weights_and_no_network(
-    parts: DemoParts, engine: EngineFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_weights_and_no_network(parts: DemoParts, engine: EngineFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # a machine without a network
     for name in MODELS:
         model = build(name, backbone="mobilenetv3_small_050", pre_trained=True)

@@ -127,11 +127,12 @@ class Distillation(LightningModule):
                 f"needs a height and width that are multiples of {multiple}, for example {fitting}."
             )
 
-    def log_loss(self, parts: Any) -> Tensor:  # noqa: ANN401  # any named tuple
+    def log_loss(self, parts: Any, batch: Batch) -> Tensor:  # noqa: ANN401  # any named tuple
         """Log the terms of a loss, a named tuple of scalars, and their sum, which is returned."""
         loss = torch.stack(parts).sum()
-        self.log("train_loss", loss, on_epoch=True, prog_bar=True)
-        self.log_dict({f"train_loss_{name}": part for name, part in parts._asdict().items()}, on_epoch=True)
+        terms = {f"train_loss_{name}": part for name, part in parts._asdict().items()}
+        self.log("train_loss", loss, on_epoch=True, prog_bar=True, batch_size=len(batch.image))
+        self.log_dict(terms, on_epoch=True, batch_size=len(batch.image))
         return loss
 
     def validation_step(self, batch: Batch, *args: Any, **kwargs: Any) -> Batch:

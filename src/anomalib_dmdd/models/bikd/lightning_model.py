@@ -78,9 +78,12 @@ class Bikd(Distillation, AnomalibModule):
         weights = schedule(self.training_progress)
         features = self.model(batch.image, anomalous, learning=weights.teacher > 0)
         if weights.teacher:  # guards against collapse; a drift above 0.1 is too much, 0.6 is collapse
-            self.log("teacher_drift", teacher_drift(features).detach() / len(features.teacher))
-            self.log("margin_reached", margin_reached(features, mask, self.loss.margin))
-        return self.log_loss(self.loss(features, mask, weights))
+            guards = {
+                "teacher_drift": teacher_drift(features).detach() / len(features.teacher),
+                "margin_reached": margin_reached(features, mask, self.loss.margin),
+            }
+            self.log_dict(guards, batch_size=len(batch.image))
+        return self.log_loss(self.loss(features, mask, weights), batch)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """One Adam for student and teacher, whose gradients are disjoint (rates: our choice)."""

@@ -36,7 +36,8 @@ class Dmdd(Distillation, AnomalibModule):
         textures: A folder of images that simulated anomalies take their texture from; without it they are made from
             the training images.
         foreground: Keep simulated anomalies on the object where one stands out from the background.
-        anomaly_map: The map that is reported, ``sum``, ``head``, ``both``, ``normality`` or ``abnormality``, see :class:`~anomalib_dmdd.models.dmdd.torch_model.DmddModel`.
+        anomaly_map: The map that is reported: the plain ``sum`` of all distances, the ``head``'s, ``both`` together, or
+            one branch alone, ``normality`` or ``abnormality``.
         pre_processor: Anomalib's, or False.
         post_processor: :class:`DmddPostProcessor` by default, or False.
         evaluator: Anomalib's, or False.
@@ -74,7 +75,7 @@ class Dmdd(Distillation, AnomalibModule):
         """Simulate anomalies on the batch and learn from the pairs."""
         del args, kwargs
         anomalous, mask = self.simulator(batch.image)
-        return self.log_loss(self.loss(self.model(batch.image, anomalous), mask))
+        return self.log_loss(self.loss(self.model(batch.image, anomalous), mask), batch)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """One Adam for student and head, whose gradients are disjoint (rates: URD's code)."""

@@ -74,7 +74,7 @@ class Dskd(Distillation, AnomalibModule):
     def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> Tensor:
         """Match both students with the teacher on normal images."""
         del args, kwargs
-        return self.log_loss(self.loss(self.model(batch.image)))
+        return self.log_loss(self.loss(self.model(batch.image)), batch)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Adam for both students and the embedding (settings: RD4AD's)."""
