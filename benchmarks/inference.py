@@ -7,7 +7,6 @@ usage: python benchmarks/inference.py [--backbone resnet18] [--size 256] [--roun
 """
 
 import argparse
-import copy
 import statistics
 import tempfile
 import time
@@ -46,7 +45,8 @@ def openvino(model: AnomalibModule, size: int, threads: int) -> Callable[[torch.
     import openvino as ov  # noqa: PLC0415  # only where it is asked for
 
     with tempfile.TemporaryDirectory() as folder:
-        path = copy.copy(model).to_openvino(folder, input_size=(size, size))
+        one_image = {"dynamic_axes": {}, "dynamic_shapes": None}  # with a free batch Patchcore's is frozen to two
+        path = model.to_openvino(folder, input_size=(size, size), onnx_kwargs=one_image)
         settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
         compiled = ov.Core().compile_model(path, "CPU", settings)
     return lambda image: compiled(image.numpy())
