@@ -54,7 +54,6 @@ class Teacher(nn.Module):
             )
             raise ValueError(f"backbone: timm has no model {backbone!r}. Similar names: {known}.")
         self.backbone = backbone
-        self.layers = layers
         self.pre_trained = pre_trained
         self.weights = weights
         self.indices = _layer_indices(backbone, layers)
