@@ -35,17 +35,17 @@ def chip(u: Tensor, v: Tensor, generator: Generator) -> Defect:
         generator: Source of randomness.
     """
     angle = uniform(generator, 0, 2 * math.pi)
-    size = uniform(generator, 12, 17)
-    rough = smooth_noise((48, 48), generator)
+    size = uniform(generator, 16, 22)
+    rough = smooth_noise((40, 40), generator)
     away = torch.hypot(u - OUTER * math.cos(angle), v - OUTER * math.sin(angle))
     broken = away - size + 1.2 * rough
-    slope = 7.0  # length of the fracture from the face down to the belt
+    slope = 12.0  # length of the fracture from the face down to the belt
     wall = step(1 - broken / slope)
     outline, _ = shape(u, v)
     return Defect(
         broken=broken,
-        cut=wall * (5 + 1.5 * rough),
-        bare=0.35 * wall,
+        cut=wall * (6 + 2.5 * rough),
+        bare=0.5 * wall,
         film=torch.zeros_like(u),
         mask=(broken < 0.8 * slope) & (outline < HALF_PIXEL),
     )
@@ -61,7 +61,7 @@ def scratch(u: Tensor, v: Tensor, generator: Generator) -> Defect:
     """
     centre = on_face(generator)
     heading = math.atan2(centre[1], centre[0]) + uniform(generator, -0.9, 0.9)  # along the turning marks it would hide
-    length, bend, width = uniform(generator, 34, 50), uniform(generator, -0.02, 0.02), uniform(generator, 1.8, 2.6)
+    length, bend, width = uniform(generator, 56, 76), uniform(generator, -0.012, 0.012), uniform(generator, 3, 4)
     du, dv = u - centre[0], v - centre[1]
     along = math.cos(heading) * du + math.sin(heading) * dv
     across = math.cos(heading) * dv - math.sin(heading) * du - bend * along**2
@@ -70,10 +70,10 @@ def scratch(u: Tensor, v: Tensor, generator: Generator) -> Defect:
     outline, _ = shape(u, v)
     return Defect(
         broken=torch.full_like(u, SIZE),
-        cut=tip * (6 * furrow - 2.2 * burr),
-        bare=0.22 * tip * furrow,
+        cut=tip * (9 * furrow - 3.5 * burr),
+        bare=0.3 * tip * furrow,
         film=torch.zeros_like(u),
-        mask=(across.abs() < 2 * width) & (tip > 0) & (outline < 0),
+        mask=(across.abs() < 2.5 * width) & (tip > 0) & (outline < 0),
     )
 
 
@@ -86,7 +86,7 @@ def stain(u: Tensor, v: Tensor, generator: Generator) -> Defect:
         generator: Source of randomness.
     """
     centre, turn = on_face(generator), uniform(generator, 0, math.pi)
-    size, stretch = uniform(generator, 11, 16), uniform(generator, 1, 1.4)
+    size, stretch = uniform(generator, 14, 19), uniform(generator, 1, 1.4)
     du, dv = u - centre[0], v - centre[1]
     along = (math.cos(turn) * du + math.sin(turn) * dv) / stretch
     across = (math.cos(turn) * dv - math.sin(turn) * du) * stretch

@@ -56,12 +56,12 @@ class Scene:
     def sample(cls, generator: Generator) -> "Scene":
         """Lay a part on the belt at random."""
         return cls(
-            shift=(uniform(generator, -9, 9), uniform(generator, -9, 9)),
-            angle=uniform(generator, 0, 2 * math.pi),
-            scale=uniform(generator, 0.95, 1.05),
-            azimuth=uniform(generator, -2.2, -1.2),
-            elevation=uniform(generator, 0.85, 1.05),
-            strength=uniform(generator, 0.8, 1.15),
+            shift=(uniform(generator, -5, 5), uniform(generator, -5, 5)),
+            angle=uniform(generator, -0.15, 0.15),  # a fixture turns the part, roughly
+            scale=uniform(generator, 0.98, 1.02),
+            azimuth=uniform(generator, -1.9, -1.5),
+            elevation=uniform(generator, 0.9, 1.0),
+            strength=uniform(generator, 0.85, 1.1),
             warmth=uniform(generator, -0.05, 0.05),
             noise=uniform(generator, 0.005, 0.012),
             grain=int(torch.randint(2**31, (), generator=generator)),

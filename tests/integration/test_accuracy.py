@@ -1,0 +1,22 @@
+"""A short training finds the defects of the drawn parts, even with random weights in the teacher."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from anomalib.engine import Engine
+from conftest import build
+from lightning import seed_everything
+
+from anomalib_dmdd import DemoParts
+
+
+@pytest.mark.parametrize(("name", "steps"), [("Dmdd", 160), ("Dskd", 160), ("Bikd", 240)])
+def test_defects_are_found(name: str, steps: int, demo_root: Path, engine: Callable[..., Engine]) -> None:
+    seed_everything(0)
+    parts = DemoParts(root=demo_root, train_batch_size=8)
+    model = build(name, size=(128, 128))
+    run = engine(max_steps=steps, check_val_every_n_epoch=1000)
+    run.fit(model, datamodule=parts)
+    (metrics,) = run.test(model, datamodule=parts, verbose=False)
+    assert metrics["image_AUROC"] >= 0.9
