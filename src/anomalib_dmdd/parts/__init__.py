@@ -1,9 +1,10 @@
-"""What more than one model is made of: teacher, students, embedding, distances, masks."""
+"""What more than one model is made of: teacher, students, embedding, distances, scale, masks."""
 
 from .distance import cosine_distance, flat_cosine_distance, sum_of_layers, upsample
 from .embedding import BottleneckEmbedding
 from .masks import ANOMALOUS_CELL, anomalous_area, masked_mean
 from .residual import convolution
+from .scale import NormalScale
 from .students import DecoderStudent, encoder_student
 from .teacher import Teacher
 
@@ -11,6 +12,7 @@ __all__ = [
     "ANOMALOUS_CELL",
     "BottleneckEmbedding",
     "DecoderStudent",
+    "NormalScale",
     "Teacher",
     "anomalous_area",
     "convolution",

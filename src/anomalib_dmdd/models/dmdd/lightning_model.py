@@ -36,8 +36,8 @@ class Dmdd(Distillation, AnomalibModule):
         textures: A folder of images that simulated anomalies take their texture from; without it they are made from
             the training images.
         foreground: Keep simulated anomalies on the object where one stands out from the background.
-        anomaly_map: The map that is reported: the plain ``sum`` of all distances, the ``head``'s, ``both`` together, or
-            one branch alone, ``normality`` or ``abnormality``.
+        anomaly_map: The map that is reported: the ``head``'s, the ``sum`` of all distances, ``both`` together, or one
+            branch alone, ``normality`` or ``abnormality``.
         pre_processor: Anomalib's, or False.
         post_processor: :class:`DmddPostProcessor` by default, or False.
         evaluator: Anomalib's, or False.
@@ -57,7 +57,7 @@ class Dmdd(Distillation, AnomalibModule):
         teacher_weights: str | Path | None = None,
         textures: str | Path | None = None,
         foreground: bool = True,
-        anomaly_map: AnomalyMap = "sum",
+        anomaly_map: AnomalyMap = "head",
         pre_processor: PreProcessor | bool = True,
         post_processor: PostProcessor | bool = True,
         evaluator: Evaluator | bool = True,
@@ -78,12 +78,12 @@ class Dmdd(Distillation, AnomalibModule):
         return self.log_loss(self.loss(self.model(batch.image, anomalous), mask), batch)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """One Adam for student and head, whose gradients are disjoint (rates: URD's code)."""
+        """One Adam for student and head, whose gradients are disjoint (student: URD's code; head's rate: ours)."""
         student = [*self.model.embedding.parameters(), *self.model.decoder.parameters()]
         student += self.model.decouple.parameters()
         return self.decayed(
             torch.optim.Adam(
-                [{"params": student, "lr": 5e-3}, {"params": self.model.head.parameters(), "lr": 1e-3}],
+                [{"params": student, "lr": 5e-3}, {"params": self.model.head.parameters(), "lr": 3e-3}],
                 betas=(0.5, 0.999),
             )
         )

@@ -10,7 +10,15 @@ from timm.layers.cbam import CbamModule
 from torch import Tensor, nn
 
 from anomalib_dmdd.models.network import Network
-from anomalib_dmdd.parts import BottleneckEmbedding, DecoderStudent, Teacher, convolution, cosine_distance, upsample
+from anomalib_dmdd.parts import (
+    BottleneckEmbedding,
+    DecoderStudent,
+    NormalScale,
+    Teacher,
+    convolution,
+    cosine_distance,
+    upsample,
+)
 
 AnomalyMap = Literal["head", "sum", "both", "normality", "abnormality"]
 
@@ -37,7 +45,8 @@ class DmddFeatures(NamedTuple):
 class Decouple(nn.Module):
     """The branches of one scale: a 1x1 convolution expands the student's features, which are then split in two.
 
-    "Expand, then separate" is the paper's; normalisation and activation are our choice.
+    "Expand, then separate" is the paper's; normalisation and activation are our choice, and so is that the abnormality
+    branch does not train the decoder: pulled by it, the decoder forgets what is normal (measured, see the README).
 
     Args:
         channels: Channels of the scale.
@@ -46,20 +55,22 @@ class Decouple(nn.Module):
 
     def __init__(self, channels: int, signed: bool = False) -> None:
         super().__init__()
-        self.expand = convolution(channels, 2 * channels, kernel=1)
-        self.activation = nn.Identity() if signed else nn.ReLU(inplace=True)
+        # Two convolutions to C channels are one to 2 C and its split, but each has its own gradient.
+        self.normality, self.abnormality = (
+            nn.Sequential(convolution(channels, channels, kernel=1), nn.Identity() if signed else nn.ReLU(inplace=True))
+            for _ in range(2)
+        )
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Normality and abnormality features, both of the input's shape ``(N, C, h, w)``."""
-        normality, abnormality = self.activation(self.expand(features)).chunk(2, dim=1)
-        return normality, abnormality
+        return self.normality(features), self.abnormality(features.detach())
 
 
 class SegmentationHead(nn.Module):
     """Multi-perception segmentation head: several receptive fields, then channel and spatial attention.
 
     The paper names the fusion of anomaly maps by several attentions; its form is our choice: a weighted sum
-    of the maps, corrected by what the attentions see.
+    of the maps, corrected by what the attentions see. The maps are expected on one scale, high normal distances at 1.
 
     Args:
         maps: Number of distance maps that come in.
@@ -86,7 +97,7 @@ class SegmentationHead(nn.Module):
         self.sum = nn.Conv2d(maps, 1, 1)
         # It starts as the sum of the maps, so that a distance that no simulated anomaly had is still an anomaly.
         nn.init.zeros_(self.correction.weight)
-        nn.init.constant_(self.sum.weight, 4.0)
+        nn.init.constant_(self.sum.weight, 3.0 / maps)
         nn.init.constant_(self.sum.bias, -4.0)  # type: ignore[arg-type]  # it has a bias
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -105,8 +116,8 @@ class DmddModel(Network):
         layers: Its layers; by default those with strides 4, 8 and 16.
         pre_trained: Use timm's ImageNet weights for the teacher.
         teacher_weights: A local file with them.
-        anomaly_map: Which map is reported: the plain ``sum`` of all distances, the ``head``'s, ``both`` (the head's
-            plus the mean of the distances), or the sum of one branch, ``normality`` or ``abnormality``.
+        anomaly_map: Which map is reported: the ``head``'s, the ``sum`` of all distances, ``both`` (the head's plus the
+            mean of the distances), or the sum of one branch, ``normality`` or ``abnormality``.
 
     Raises:
         ValueError: If timm has no such backbone, or the backbone no such layers.
@@ -118,7 +129,7 @@ class DmddModel(Network):
         layers: Sequence[str] | None = None,
         pre_trained: bool = True,
         teacher_weights: str | Path | None = None,
-        anomaly_map: AnomalyMap = "sum",
+        anomaly_map: AnomalyMap = "head",
     ) -> None:
         super().__init__()
         self.anomaly_map = anomaly_map
@@ -128,6 +139,7 @@ class DmddModel(Network):
         self.embedding = BottleneckEmbedding(channels, reductions)
         self.decoder = DecoderStudent(self.embedding.width, channels, reductions, signed=signed)
         self.decouple = nn.ModuleList(Decouple(channel, signed) for channel in channels)
+        self.scale = NormalScale(maps=2 * len(channels))
         self.head = SegmentationHead(maps=2 * len(channels))
 
     def student(self, teacher: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
@@ -137,7 +149,7 @@ class DmddModel(Network):
         return [normality for normality, _ in branches], [abnormality for _, abnormality in branches]
 
     def distance_maps(self, teacher: list[Tensor], normality: list[Tensor], abnormality: list[Tensor]) -> Tensor:
-        """The distances of both branches from the teacher at the finest scale, ``(N, 2 * layers, h_1, w_1)``."""
+        """The distances of both branches from the teacher at the finest resolution, ``(N, 2 * layers, h_1, w_1)``."""
         maps = [cosine_distance(branch, target) for branch, target in zip(normality, teacher, strict=True)]
         maps += [cosine_distance(branch, target) for branch, target in zip(abnormality, teacher, strict=True)]
         finest = (teacher[0].shape[-2], teacher[0].shape[-1])
@@ -153,7 +165,7 @@ class DmddModel(Network):
         if self.training and anomalous is not None:
             return self._pair(images, anomalous)
         teacher = self.teacher(images)
-        maps = self.distance_maps(teacher, *self.student(teacher))
+        maps = self.scale(self.distance_maps(teacher, *self.student(teacher)))
         anomaly_map = upsample(self._report(maps), (images.shape[-2], images.shape[-1]))
         return InferenceBatch(anomaly_map=anomaly_map, pred_score=anomaly_map.amax(dim=(-3, -2, -1)))
 
@@ -164,13 +176,14 @@ class DmddModel(Network):
         normality, abnormality = self.student(teacher)
         with torch.no_grad():  # the head learns to read the distances, it does not shape them
             maps = self.distance_maps(teacher, normality, abnormality)
+            self.scale.follow(maps[: len(images)])
         (t, t_a), (n, n_a), (a, a_a) = (
             zip(*(layer.chunk(2) for layer in layers), strict=True) for layers in (teacher, normality, abnormality)
         )
-        return DmddFeatures(t, n, a, t_a, n_a, a_a, self.head(maps))
+        return DmddFeatures(t, n, a, t_a, n_a, a_a, self.head(self.scale(maps)))
 
     def _report(self, maps: Tensor) -> Tensor:
-        """The map to report, at the finest scale."""
+        """The map to report, of scaled distances at the finest resolution."""
         layers = len(self.decouple)
         if self.anomaly_map == "normality":
             return maps[:, :layers].sum(1, keepdim=True)
