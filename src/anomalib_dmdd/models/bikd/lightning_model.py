@@ -90,7 +90,7 @@ class Bikd(Distillation, AnomalibModule):
         return self.decayed(
             torch.optim.Adam(
                 [
-                    {"params": self.model.student.parameters(), "lr": 1e-3},
+                    {"params": self.model.student.parameters(), "lr": 5e-3},
                     {"params": self.teacher_parameters(), "lr": 1e-4},
                 ],
                 betas=(0.5, 0.999),
