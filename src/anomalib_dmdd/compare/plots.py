@@ -86,7 +86,7 @@ def _draw_pareto(axis: Axes, means: pd.DataFrame, column: Column, latency: Colum
             fontsize=8,
         )
     axis.set_xscale("log")
-    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
     axis.xaxis.set_major_formatter("{x:g}")
     axis.xaxis.set_minor_formatter(NullFormatter())
     low, high = y.min(), y.max()
