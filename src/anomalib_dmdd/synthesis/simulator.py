@@ -112,7 +112,7 @@ class AnomalySimulator(nn.Module):
         both = torch.empty(2 * half, 3, *size, device=device)
         others = torch.arange(count - half, count, device=device)[:, None]
         both[:half] = rearrange(normal[others, shuffled_channels(half, device)], size, patches=8)
-        jitter_colours_(both[:half].mul_(self._std).add_(self._mean))
+        jitter_colours_(both[:half], self._mean, self._std)
         draw_textures_(both[half:])
         if count % 2:
             both[half - 1 : half] = both[half - 1 + half * torch.randint(2, (1,), device=device)]

@@ -60,10 +60,12 @@ def draw_textures_(textures: Tensor) -> Tensor:
     for cells in (4, 8, 16, 32, 64):
         octave = torch.rand(count, 1, cells, cells, device=device) - 0.5
         noise = F.interpolate(noise, (cells, cells), mode="bilinear") + octave * (20 * rand(1) / cells**0.5)
-    y, x = (torch.linspace(0, 2 * math.pi, side, device=device) for side in size)
+    coarse = [(side + 1) // 2 for side in size]  # no wave is shorter than eight pixels of 256
+    y, x = (torch.linspace(0, 2 * math.pi, side, device=device) for side in coarse)
     frequency = 2 ** (5 * rand(2))
-    wave = F.interpolate(rand(1) * noise, tuple(size), mode="bilinear")
+    wave = F.interpolate(rand(1) * noise, coarse, mode="bilinear")
     wave.add_(frequency[:, :1] * y[:, None]).add_(frequency[:, 1:] * x).sin_()
+    wave = F.interpolate(wave, tuple(size), mode="bilinear")
     first, second = rand(3), rand(3)
     return torch.addcmul((first + second) / 2, (first - second) / 2, wave, out=textures)
 
@@ -97,11 +99,13 @@ def rearrange(textures: Tensor, size: tuple[int, int], patches: int = 1) -> Tens
     )
 
 
-def jitter_colours_(textures: Tensor) -> Tensor:
+def jitter_colours_(textures: Tensor, mean: Tensor | float = 0.0, std: Tensor | float = 1.0) -> Tensor:
     """Change contrast (also to the negative), brightness and tint of each texture at random, in place.
 
     Args:
-        textures: Textures in [0, 1], (N, 3, H, W).
+        textures: Textures in [0, 1], normalised with ``mean`` and ``std``, (N, 3, H, W).
+        mean: Of the normalisation, (3, 1, 1).
+        std: Of the normalisation, (3, 1, 1).
 
     Returns:
         The same tensor, in [0, 1].
@@ -115,7 +119,7 @@ def jitter_colours_(textures: Tensor) -> Tensor:
     tinted = torch.randint(2, (count, 1, 1, 1), device=device)  # every other grey texture stays grey
     contrast = sign * uniform(1, 0.5, 1.5) * (1 + tinted * uniform(3, -0.25, 0.25))
     middle = uniform(1, 0.2, 0.8) + tinted * uniform(3, -0.1, 0.1)
-    return textures.mul_(contrast).add_(middle - 0.5 * contrast).clamp_(0, 1)
+    return textures.mul_(contrast * std).add_(middle + contrast * (mean - 0.5)).clamp_(0, 1)
 
 
 def shuffled_channels(count: int, device: torch.device) -> Tensor:
