@@ -60,7 +60,7 @@ def draw_textures_(textures: Tensor) -> Tensor:
     for cells in (4, 8, 16, 32, 64):
         octave = torch.rand(count, 1, cells, cells, device=device) - 0.5
         noise = F.interpolate(noise, (cells, cells), mode="bilinear") + octave * (20 * rand(1) / cells**0.5)
-    coarse = [(side + 1) // 2 for side in size]  # no wave is shorter than eight pixels of 256
+    coarse = [(side + 1) // 2 for side in size]  # enough: an unbent wave is at least eight pixels of 256 long
     y, x = (torch.linspace(0, 2 * math.pi, side, device=device) for side in coarse)
     frequency = 2 ** (5 * rand(2))
     wave = F.interpolate(rand(1) * noise, coarse, mode="bilinear")
