@@ -62,6 +62,7 @@ class BikdModel(Network):
         self.teacher.load_state_dict(self.anchor.features.state_dict())
         _freeze_stem_and_normalisation(self.teacher)
         self.student = encoder_student(self.anchor)
+        self.to(memory_format=torch.channels_last)  # the layout in which convolutions are fastest
 
     def load_pretrained(self) -> None:
         """Fetch the anchor's weights and copy them."""

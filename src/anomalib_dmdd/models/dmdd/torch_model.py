@@ -141,6 +141,7 @@ class DmddModel(Network):
         self.decouple = nn.ModuleList(Decouple(channel, signed) for channel in channels)
         self.scale = NormalScale(maps=2 * len(channels))
         self.head = SegmentationHead(maps=2 * len(channels))
+        self.to(memory_format=torch.channels_last)  # the layout in which convolutions are fastest
 
     def student(self, teacher: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Normality and abnormality features of each scale from the teacher's features."""

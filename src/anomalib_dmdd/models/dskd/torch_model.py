@@ -67,6 +67,7 @@ class DskdModel(Network):
             channels, reductions, depth=1, inputs=2 if embedding_input == "both" else 1
         )
         self.decoder = DecoderStudent(self.embedding.width, channels, reductions, depth=1, signed=self.teacher.signed)
+        self.to(memory_format=torch.channels_last)  # the layout in which convolutions are fastest
 
     def features(self, images: Tensor) -> DskdFeatures:
         """Features of teacher and students for normalised images ``(N, 3, H, W)``."""
