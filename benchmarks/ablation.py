@@ -24,7 +24,7 @@ from timm.layers.cbam import ChannelAttn, SpatialAttn
 from torch import Tensor, nn
 
 from anomalib_dmdd import Bikd, Dmdd, Dskd
-from anomalib_dmdd.models.bikd.loss import BikdLoss, schedule
+from anomalib_dmdd.models.bikd.loss import BikdLoss
 from anomalib_dmdd.models.dmdd.loss import segmentation
 from anomalib_dmdd.models.dmdd.torch_model import SegmentationHead
 
@@ -92,11 +92,9 @@ class BikdForwardOnly(Bikd):
     """A student that learns from a teacher that does not learn."""
 
     def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> Tensor:
-        """Forward distillation, with its denoising term."""
+        """Forward distillation."""
         del args, kwargs
-        anomalous, mask = self.simulator(batch.image)
-        features = self.model(batch.image, anomalous, learning=False)
-        return self.log_loss(self.loss(features, mask, schedule(progress=0.0)), batch)
+        return self.log_loss(self.loss(self.model(batch.image)), batch)
 
 
 class BikdWith(Bikd):
@@ -111,7 +109,7 @@ VARIANTS: dict[str, dict[str, tuple[type[AnomalibModule], dict[str, Any]]]] = {
     "Dmdd": {"DMDD": (DmddWithHeads, {}), "Anomalib's reverse distillation": (ReverseDistillation, {})},
     "Dskd": {f"embedding of {name}": (DskdMaps, {"embedding_input": name}) for name in ("student", "both", "teacher")},
     "Bikd": {"both directions": (Bikd, {}), "forward only": (BikdForwardOnly, {})}
-    | {f"{name} 0": (BikdWith, {"weights": {name: 0.0}}) for name in ("denoising", "push", "anchor")},
+    | {f"{name} 0": (BikdWith, {"weights": {name: 0.0}}) for name in ("push", "anchor")},
 }
 """Of each model: what a variant is called, its class and its arguments."""
 

@@ -72,18 +72,18 @@ class Bikd(Distillation, AnomalibModule):
         self.loss = BikdLoss()
 
     def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> Tensor:
-        """Simulate anomalies on the batch; student and teacher learn from each other as the schedule has it."""
+        """The student learns from the batch; in the middle of the training the teacher learns from anomalies on it."""
         del args, kwargs
-        anomalous, mask = self.simulator(batch.image)
-        weights = schedule(self.training_progress)
-        features = self.model(batch.image, anomalous, learning=weights.teacher > 0)
-        if weights.teacher:  # guards against collapse; a drift above 0.1 is too much, 0.6 is collapse
+        weight = schedule(self.training_progress)
+        anomalous, mask = self.simulator(batch.image) if weight else (None, None)
+        features = self.model(batch.image, anomalous)
+        if mask is not None:  # guards against collapse; a drift above 0.1 is too much, 0.6 is collapse
             guards = {
                 "teacher_drift": teacher_drift(features).detach() / len(features.teacher),
                 "margin_reached": margin_reached(features, mask, self.loss.margin),
             }
             self.log_dict(guards, batch_size=len(batch.image))
-        return self.log_loss(self.loss(features, mask, weights), batch)
+        return self.log_loss(self.loss(features, mask, weight), batch)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """One Adam for student and teacher, whose gradients are disjoint (rates: our choice)."""

@@ -24,50 +24,40 @@ class BikdLossParts(NamedTuple):
     anchor: Tensor
 
 
-class Schedule(NamedTuple):
-    """Weights at one moment of the training."""
+def schedule(progress: float) -> float:
+    """Weight of backward distillation: forward only, both directions, then the teacher rests while the student settles.
 
-    teacher: float
-    """Of all that moves the teacher."""
-    backward: float
-    """Of backward distillation in it."""
-
-
-def schedule(progress: float) -> Schedule:
-    """Three phases: forward only, both directions, then the teacher rests while the student settles (our choice).
+    Our choice. At 0 the teacher does not learn at all.
 
     Args:
         progress: Share of the training that is done, 0 to 1.
 
     Example:
-        >>> [tuple(schedule(progress)) for progress in (0.1, 0.3, 0.5, 0.9)]
-        [(0.0, 0.0), (1.0, 0.5), (1.0, 1.0), (0.0, 0.0)]
+        >>> [schedule(progress) for progress in (0.1, 0.3, 0.5, 0.9)]
+        [0.0, 0.5, 1.0, 0.0]
     """
     if not 0.2 <= progress < 0.8:  # noqa: PLR2004  # the second phase
-        return Schedule(teacher=0.0, backward=0.0)
-    return Schedule(teacher=1.0, backward=min(1.0, round((progress - 0.2) / 0.2, 6)))
+        return 0.0
+    return min(1.0, round((progress - 0.2) / 0.2, 6))
 
 
-def forward_distillation(features: BikdFeatures, denoising: float = 1.0) -> Tensor:
-    """``sum_k mean d(S(I), sg T(I)) + w mean d(S(I_a), sg T(I))``: the student learns the teacher's normal features.
+def forward_distillation(features: BikdFeatures) -> Tensor:
+    """``sum_k mean d(S(I), sg T(I))``: the student learns the teacher's normal features.
 
     Args:
         features: What the model returns in training.
-        denoising: Weight w of the second term, in which the student removes the anomaly.
     """
-    triples = zip(features.student, features.anomalous_student, features.teacher, strict=True)
     return _total(
         cosine_distance(student, teacher.detach()).mean()
-        + denoising * cosine_distance(anomalous, teacher.detach()).mean()
-        for student, anomalous, teacher in triples
+        for student, teacher in zip(features.student, features.teacher, strict=True)
     )
 
 
 def backward_distillation(features: BikdFeatures, mask: Tensor, margin: float = 0.5, push: float = 0.5) -> Tensor:
     """The teacher learns from the student: to agree on what is normal, and to disagree on what is not.
 
-    ``sum_k mean_N d(T(I_a), sg S(I_a)) + mean d(T(I), sg S(I)) + w mean_A max(0, m - d(T(I_a), sg S(I_a)))``, which is
-    the score at test time.
+    ``sum_k mean_N d(T(I_a), sg S(I_a)) + mean d(T(I), sg S(I)) + w mean_A max(0, m - d(T(I_a), sg S(I_a)))``, with the
+    distances of the test.
 
     Args:
         features: What the model returns in training.
@@ -123,33 +113,28 @@ def _total(terms: Iterable[Tensor]) -> Tensor:
 
 
 class BikdLoss(nn.Module):
-    """``L_F + r (0.3 L_A + beta L_B)`` with the weights r and beta of the schedule.
+    """``L_F``, and while the teacher learns also ``0.3 L_A + beta L_B`` with the weight beta of the schedule.
 
     Args:
         margin: See :func:`backward_distillation`.
         push: See :func:`backward_distillation`.
         anchor: Weight of the teacher's drift.
-        denoising: See :func:`forward_distillation`.
     """
 
-    def __init__(self, margin: float = 0.5, push: float = 0.5, anchor: float = 0.3, denoising: float = 1.0) -> None:
+    def __init__(self, margin: float = 0.5, push: float = 0.5, anchor: float = 0.3) -> None:
         super().__init__()
-        self.margin, self.push, self.anchor, self.denoising = margin, push, anchor, denoising
+        self.margin, self.push, self.anchor = margin, push, anchor
 
-    def forward(self, features: BikdFeatures, mask: Tensor, weights: Schedule) -> BikdLossParts:
+    def forward(self, features: BikdFeatures, mask: Tensor | None = None, weight: float = 0.0) -> BikdLossParts:
         """The three terms, weighted, which are to be added.
 
         Args:
             features: What the model returns in training.
-            mask: 1 where I_a is anomalous, ``(N, 1, H, W)``.
-            weights: The schedule's at this moment.
+            mask: 1 where I_a is anomalous, ``(N, 1, H, W)``; None while the teacher rests.
+            weight: Of backward distillation.
         """
-        forward = forward_distillation(features, self.denoising)
-        if not weights.teacher:
+        forward = forward_distillation(features)
+        if mask is None:
             return BikdLossParts(forward, torch.zeros_like(forward), torch.zeros_like(forward))
         backward = backward_distillation(features, mask, self.margin, self.push)
-        return BikdLossParts(
-            forward,
-            weights.teacher * weights.backward * backward,
-            weights.teacher * self.anchor * teacher_drift(features),
-        )
+        return BikdLossParts(forward, weight * backward, self.anchor * teacher_drift(features))

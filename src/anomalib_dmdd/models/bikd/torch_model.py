@@ -15,16 +15,16 @@ from anomalib_dmdd.parts import Teacher, cosine_distance, encoder_student, sum_o
 class BikdFeatures(NamedTuple):
     """What the loss needs of the normal images I and the anomalous ones I_a, maps of the layers shallow to deep."""
 
-    anchor: Sequence[Tensor]
-    """T0(I), maps ``(N, C_k, h_k, w_k)``; the others have the same shapes."""
+    student: Sequence[Tensor]
+    """S(I), maps ``(N, C_k, h_k, w_k)``; the others have the same shapes."""
     teacher: Sequence[Tensor]
     """T(I)."""
-    anomalous_teacher: Sequence[Tensor]
-    """T(I_a)."""
-    student: Sequence[Tensor]
-    """S(I)."""
-    anomalous_student: Sequence[Tensor]
+    anchor: Sequence[Tensor] = ()
+    """T0(I), while the teacher learns, as the following."""
+    anomalous_student: Sequence[Tensor] = ()
     """S(I_a)."""
+    anomalous_teacher: Sequence[Tensor] = ()
+    """T(I_a)."""
 
 
 class BikdModel(Network):
@@ -82,27 +82,34 @@ class BikdModel(Network):
         self.teacher.eval()
         return self
 
-    def forward(
-        self, images: Tensor, anomalous: Tensor | None = None, learning: bool = True
-    ) -> InferenceBatch | BikdFeatures:
+    def forward(self, images: Tensor, anomalous: Tensor | None = None) -> InferenceBatch | BikdFeatures:
         """Features for the loss in training mode, anomaly maps in evaluation mode.
 
         Args:
             images: Normalised images ``(N, 3, H, W)``.
-            anomalous: In training, the same images with simulated anomalies.
-            learning: In training, whether the teacher learns too; if not, there is no graph through it.
+            anomalous: In training, while the teacher learns, the same images with simulated anomalies. Without them
+                the teacher rests, and there is no graph through it.
         """
-        if self.training and anomalous is not None and self.anchor is not None:
-            with torch.set_grad_enabled(learning):
-                teacher, anomalous_teacher = self.teacher(images), self.teacher(anomalous)
-            anchor = self.anchor(images) if learning else []
-            # One batch for both, as in DMDD: separate statistics would hide the anomalies from the student.
-            both = self.student(torch.cat([images, anomalous]))
-            student, anomalous_student = zip(*(layer.chunk(2) for layer in both), strict=True)
-            return BikdFeatures(anchor, teacher, anomalous_teacher, student, anomalous_student)
+        if self.training and self.anchor is not None:
+            student = self.student(images)
+            with torch.set_grad_enabled(anomalous is not None):
+                teacher = self.teacher(images)
+            if anomalous is None:
+                return BikdFeatures(student, teacher)
+            return BikdFeatures(
+                student, teacher, self.anchor(images), self._at_test(anomalous), self.teacher(anomalous)
+            )
         pairs = zip(self.student(images), self.teacher(images), strict=True)
         anomaly_map = sum_of_layers([cosine_distance(student, teacher) for student, teacher in pairs], images)
         return InferenceBatch(anomaly_map=anomaly_map, pred_score=anomaly_map.amax(dim=(-3, -2, -1)))
+
+    @torch.no_grad()
+    def _at_test(self, anomalous: Tensor) -> list[Tensor]:
+        """The student's features of anomalous images as at test time: from statistics of normal images alone."""
+        self.student.eval()
+        features: list[Tensor] = self.student(anomalous)
+        self.student.train()
+        return features
 
 
 def _freeze_stem_and_normalisation(network: nn.Module) -> None:
