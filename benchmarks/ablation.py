@@ -143,6 +143,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="file of the table (default: results/ablation/MODEL_CATEGORY_SEED.md)")
     args = parser.parse_args()
+    if not (args.root / args.category).is_dir():  # Anomalib would set out to download it
+        parser.error(f"There is no folder {args.root / args.category}.")
     known = VARIANTS[args.model]
     args.variants = args.variants or list(known)
     if unknown := set(args.variants) - set(known):

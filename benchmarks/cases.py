@@ -53,6 +53,8 @@ def main() -> None:
     parser.add_argument("category")
     parser.add_argument("--out", type=Path, default=Path("cases.png"))
     args = parser.parse_args()
+    if not (args.root / args.category).is_dir():  # Anomalib would set out to download it
+        parser.error(f"There is no folder {args.root / args.category}.")
     model = find_class(args.model, AnomalibModule).load_from_checkpoint(args.checkpoint, visualizer=False)
     data = MVTecAD(root=args.root, category=args.category, num_workers=0)
     batches = Engine(logger=False).predict(model, datamodule=data)
