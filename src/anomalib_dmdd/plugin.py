@@ -12,6 +12,8 @@ imported, and then loads the entry points of two more groups, in which any packa
 
 Each class becomes an attribute of the module that its group is named after, so that short names work wherever Anomalib
 takes its own. ``list_models`` and ``get_model`` know direct subclasses of ``AnomalibModule`` only.
+
+:func:`install` also makes the command's ``--seed_everything`` work, see :mod:`anomalib_dmdd.seed`.
 """
 
 import logging
@@ -21,6 +23,8 @@ from importlib import import_module
 from importlib.machinery import ModuleSpec
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
+
+from anomalib_dmdd.seed import let_command_seed
 
 _logger = logging.getLogger(__name__)
 _loaded: set[EntryPoint] = set()
@@ -41,6 +45,7 @@ def install() -> None:
             for group in ("anomalib.models", "anomalib.data"):
                 for entry in entry_points(group=group):
                     _load(entry)
+            let_command_seed()
     except Exception:
         _logger.exception("Anomalib plugins could not be loaded.")
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from anomalib_dmdd import DemoParts
@@ -114,6 +115,27 @@ def test_train_by_configuration(tmp_path: Path, parts: Path) -> None:
         folder=tmp_path,
     )
     assert_trained(done, tmp_path)
+
+
+def test_the_seed_repeats_a_run_of_the_command(tmp_path: Path, parts: Path) -> None:
+    def train(name: str, *arguments: str) -> tuple[dict[str, torch.Tensor], Path]:
+        """The trained weights, and the configuration that the command wrote beside them."""
+        folder = tmp_path / name
+        folder.mkdir()
+        anomalib("train", *arguments, folder=folder)
+        result = folder / "results" / "Dmdd" / "DemoParts" / "flange" / "v0"
+        weights = torch.load(result / "weights" / "lightning" / "model.ckpt", weights_only=False)["state_dict"]
+        return weights, result / "config.yaml"
+
+    short = ("--model", "Dmdd", *SMALL_MODEL, "--data", "DemoParts", "--data.root", str(parts), *SHORT_RUN)
+    random, config = train("random", *short)
+    seed = yaml.safe_load(config.read_text())["seed_everything"]
+    again, _ = train("again", *short, "--seed_everything", str(seed))
+    other, _ = train("other", *short, "--seed_everything", str(seed // 2))
+
+    assert random.keys() == again.keys()
+    assert all(torch.equal(random[name], again[name]) for name in random)
+    assert not all(torch.equal(random[name], other[name]) for name in random)
 
 
 @pytest.mark.parametrize(
