@@ -114,15 +114,20 @@ VARIANTS: dict[str, dict[str, tuple[type[AnomalibModule], dict[str, Any]]]] = {
 """Of each model: what a variant is called, its class and its arguments."""
 
 
-def build(cls: type[AnomalibModule], settings: dict[str, Any], backbone: str, size: int) -> AnomalibModule:
-    """Build a variant with the metrics of the table."""
+def build_evaluator() -> Evaluator:
+    """Build the metrics of the table."""
     pixels: dict[str, Any] = {"fields": ["anomaly_map", "gt_mask"], "prefix": "pixel_"}
     image = AUROC(fields=["pred_score", "gt_label"], prefix="image_")
+    return Evaluator(test_metrics=[image, AUROC(**pixels), AUPRO(**pixels, fpr_limit=0.3)])
+
+
+def build(cls: type[AnomalibModule], settings: dict[str, Any], backbone: str, size: int) -> AnomalibModule:
+    """Build a variant with the metrics of the table."""
     return cls(
         # Anomalib knows the decoder of a backbone by the name of its architecture alone.
         backbone=backbone.partition(".")[0] if cls is ReverseDistillation else backbone,
         pre_processor=cls.configure_pre_processor((size, size)),
-        evaluator=Evaluator(test_metrics=[image, AUROC(**pixels), AUPRO(**pixels, fpr_limit=0.3)]),
+        evaluator=build_evaluator(),
         visualizer=False,
         **settings,
     )

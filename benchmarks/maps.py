@@ -1,0 +1,59 @@
+r"""What each map that a trained model can report is worth: mean and deviation over checkpoints, say of three seeds.
+
+    python benchmarks/maps.py Dmdd path/to/images screw results/compare/runs/Dmdd-screw-*/model.ckpt
+
+Nothing is trained. The category is in the layout of MVTec AD.
+"""
+
+import argparse
+from pathlib import Path
+from statistics import mean, stdev
+from typing import get_args
+
+from ablation import METRICS, build_evaluator
+from anomalib.data import MVTecAD
+from anomalib.engine import Engine
+
+from anomalib_dmdd import Dmdd, Dskd
+from anomalib_dmdd.models.dmdd import torch_model as dmdd
+from anomalib_dmdd.models.dskd import torch_model as dskd
+
+MODELS = {"Dmdd": (Dmdd, get_args(dmdd.AnomalyMap)), "Dskd": (Dskd, get_args(dskd.AnomalyMap))}
+"""Class and maps of each model."""
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", choices=MODELS)
+    parser.add_argument("root", type=Path, help="folder with categories in the layout of MVTec AD")
+    parser.add_argument("category")
+    parser.add_argument("checkpoints", type=Path, nargs="+")
+    args = parser.parse_args()
+    if not (args.root / args.category).is_dir():  # Anomalib would set out to download it
+        parser.error(f"There is no folder {args.root / args.category}.")
+    if missing := [str(path) for path in args.checkpoints if not path.is_file()]:
+        parser.error(f"There is no file {', '.join(missing)}.")
+    cls, maps = MODELS[args.model]
+    data = MVTecAD(root=args.root, category=args.category, num_workers=0)
+    rows: dict[str, list[dict[str, float]]] = {name: [] for name in maps}
+    for checkpoint in args.checkpoints:
+        model = cls.load_from_checkpoint(checkpoint, visualizer=False)
+        model.evaluator = build_evaluator()
+        for name in maps:
+            model.model.anomaly_map = name
+            engine = Engine(logger=False)
+            engine.validate(model, datamodule=data, verbose=False)  # the range of the map
+            rows[name] += engine.test(model, datamodule=data, verbose=False)
+    print("| map | image AUROC | pixel AUROC | AUPRO |\n|---|---|---|---|")
+    for name, tested in rows.items():
+        print(f"| {name} | " + " | ".join(cell([100 * row[key] for row in tested]) for key in METRICS) + " |")
+
+
+def cell(values: list[float]) -> str:
+    """Mean and deviation."""
+    return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
+
+
+if __name__ == "__main__":
+    main()

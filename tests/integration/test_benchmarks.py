@@ -1,0 +1,55 @@
+"""The scripts of the benchmarks folder that read trained models, as a person runs them."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from anomalib.engine import Engine
+from conftest import build
+from PIL import Image
+
+from anomalib_dmdd import DemoParts
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+def run(script: str, *arguments: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, BENCHMARKS / script, *arguments],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+
+
+def test_tables_and_pictures_of_a_trained_model(
+    parts: DemoParts, demo_root: Path, engine: Callable[..., Engine], tmp_path: Path
+) -> None:
+    training = engine(max_steps=2)
+    training.fit(build("Dskd"), datamodule=parts)
+    checkpoint = training.best_model_path
+
+    table = run("maps.py", "Dskd", demo_root, "flange", checkpoint, checkpoint, folder=tmp_path)
+    picture = run("cases.py", "Dskd", checkpoint, demo_root, "flange", folder=tmp_path)
+
+    assert table.returncode == 0, table.stderr
+    rows = [line.strip("| ").split(" | ") for line in table.stdout.splitlines() if " ± 0.0" in line]
+    assert [row[0] for row in rows] == ["both", "encoder", "decoder"]
+    assert len({tuple(row[1:]) for row in rows}) == len(rows), "the maps differ"
+    assert picture.returncode == 0, picture.stderr
+    assert picture.stdout.count("score") == 16
+    assert Image.open(tmp_path / "cases.png").width > 16 * 64
+
+
+def test_missing_inputs_are_named(tmp_path: Path) -> None:
+    no_folder = run("maps.py", "Dmdd", tmp_path, "screw", "model.ckpt", folder=tmp_path)
+    (tmp_path / "screw").mkdir()
+    no_file = run("maps.py", "Dmdd", tmp_path, "screw", "model.ckpt", folder=tmp_path)
+    assert (no_folder.returncode, no_file.returncode) == (2, 2)
+    assert f"There is no folder {tmp_path / 'screw'}." in no_folder.stderr
+    assert "There is no file model.ckpt." in no_file.stderr
