@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
+from copy import deepcopy
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
@@ -83,7 +84,7 @@ def prepare(cls: type, init_args: Mapping[str, Any], given: tuple[str, ...] = ()
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(cls, "init_args", skip=set(given), instantiate=False, fail_untyped=False)
     try:
-        config = parser.parse_object({"init_args": dict(init_args)})
+        config = parser.parse_object({"init_args": deepcopy(dict(init_args))})  # it changes nested ones in place
     except ArgumentError as error:
         arguments = [name for name in inspect.signature(cls).parameters if name not in given]
         raise SettingsError(f"{cls.__name__}: {error}\n  Its arguments: {', '.join(arguments)}.") from error

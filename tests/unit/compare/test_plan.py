@@ -1,5 +1,6 @@
+import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,8 @@ import pytest
 from anomalib.data import AnomalibDataModule
 from anomalib.models import AnomalibModule, list_models
 
-from anomalib_dmdd.compare.components import SettingsError, accepts, find_class, known, prepare
+from anomalib_dmdd import Dmdd
+from anomalib_dmdd.compare.components import SettingsError, accepts, build_data, find_class, known, prepare
 from anomalib_dmdd.compare.plan import GIVEN_TO_MODEL, Run, plan, published_settings
 from anomalib_dmdd.compare.settings import Settings
 
@@ -29,6 +31,24 @@ def test_all_models_get_the_same_images(make_settings: MakeSettings) -> None:
     padim, patchcore = plan(make_settings(["Padim", "Patchcore"]))
     assert padim.data == patchcore.data
     assert padim.data["init_args"]["seed"] == 0, "a random split must not depend on the model"
+
+
+def test_arguments_that_are_classes_can_be_written_down(make_settings: MakeSettings) -> None:
+    jitter = {"class_path": "torchvision.transforms.v2.ColorJitter", "init_args": {"brightness": 0.1}}
+    smooth = {"class_path": "anomalib_dmdd.models.dmdd.DmddPostProcessor", "init_args": {"sigma": 2.0}}
+    settings = make_settings(
+        [{"class_path": "Dmdd", "init_args": {"pre_trained": False, "backbone": "resnet18", "post_processor": smooth}}]
+    )
+    settings.data["init_args"]["train_augmentations"] = {
+        "class_path": "torchvision.transforms.v2.Compose",
+        "init_args": {"transforms": [jitter]},
+    }
+
+    (run,) = plan(settings)
+
+    assert Run(**json.loads(json.dumps(asdict(run)))) == run
+    assert build_data(run.data["class_path"], run.data["init_args"]).train_augmentations.transforms[0].brightness
+    assert prepare(Dmdd, run.model["init_args"])["post_processor"].sigma == 2.0
 
 
 def test_names_and_class_paths_are_the_same_model(make_settings: MakeSettings) -> None:
