@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from jsonargparse import ArgumentParser, DefaultHelpFormatter
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 from jsonargparse.typing import PositiveInt
 
 DESCRIPTION = """Train and test several Anomalib models on the same images and show which one to use.
@@ -100,6 +100,15 @@ def spell_out(arguments: Sequence[str]) -> list[str]:
 
 def parse(arguments: Sequence[str]) -> Settings:
     """Read the settings from a command line; leaves the program with a message if they cannot be read."""
-    values = build_parser().parse_args(spell_out(arguments)).as_dict()
+    values = _plain(build_parser().parse_args(spell_out(arguments)))
     values.pop("config")
     return Settings(**values)
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    """Mappings in the place of namespaces; ``as_dict`` overlooks those inside of mappings."""
+    if isinstance(value, Namespace):
+        value = value.as_dict()
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value

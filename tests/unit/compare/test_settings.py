@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from shlex import split
 
@@ -35,6 +36,26 @@ def test_file_and_command_line(tmp_path: Path) -> None:
     assert settings.models == ["Padim", {"class_path": "Patchcore", "init_args": {"backbone": "resnet18"}}]
     assert settings.seeds == [7]
     assert settings.openvino == []
+
+
+def test_classes_as_arguments_stay_mappings(tmp_path: Path) -> None:
+    file = tmp_path / "compare.yaml"
+    file.write_text("""
+models:
+  - Padim
+  - class_path: anomalib_dmdd.Dmdd
+    init_args: {post_processor: {class_path: anomalib_dmdd.models.dmdd.DmddPostProcessor}}
+data:
+  init_args:
+    num_workers: 0
+    train_augmentations:
+      class_path: torchvision.transforms.v2.Compose
+      init_args: {transforms: [{class_path: torchvision.transforms.v2.ColorJitter, init_args: {hue: 0.1}}]}
+""")
+    settings = parse(["--config", str(file)])
+    (jitter,) = settings.data["init_args"]["train_augmentations"]["init_args"]["transforms"]
+    assert jitter["init_args"]["hue"] == 0.1
+    assert json.loads(json.dumps([settings.models, settings.data])) == [settings.models, settings.data]
 
 
 @pytest.mark.parametrize(
