@@ -57,7 +57,7 @@ class Dmdd(Distillation, AnomalibModule):
         teacher_weights: str | Path | None = None,
         textures: str | Path | None = None,
         foreground: bool = True,
-        anomaly_map: AnomalyMap = "head",
+        anomaly_map: AnomalyMap = "both",
         pre_processor: PreProcessor | bool = True,
         post_processor: PostProcessor | bool = True,
         evaluator: Evaluator | bool = True,

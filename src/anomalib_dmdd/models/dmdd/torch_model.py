@@ -116,8 +116,9 @@ class DmddModel(Network):
         layers: Its layers; by default those with strides 4, 8 and 16.
         pre_trained: Use timm's ImageNet weights for the teacher.
         teacher_weights: A local file with them.
-        anomaly_map: Which map is reported: the ``head``'s, the ``sum`` of all distances, ``both`` (the head's plus the
-            mean of the distances), or the sum of one branch, ``normality`` or ``abnormality``.
+        anomaly_map: Which map is reported: the ``head``'s (the paper's), the ``sum`` of all distances, ``both`` (the
+            head's times one plus the mean of the distances: the head says where, the distances how much beyond what
+            the head can say), or the sum of one branch, ``normality`` or ``abnormality``.
 
     Raises:
         ValueError: If timm has no such backbone, or the backbone no such layers.
@@ -129,7 +130,7 @@ class DmddModel(Network):
         layers: Sequence[str] | None = None,
         pre_trained: bool = True,
         teacher_weights: str | Path | None = None,
-        anomaly_map: AnomalyMap = "head",
+        anomaly_map: AnomalyMap = "both",
     ) -> None:
         super().__init__()
         self.anomaly_map = anomaly_map
@@ -193,4 +194,4 @@ class DmddModel(Network):
         if self.anomaly_map == "sum":
             return maps.sum(1, keepdim=True)
         head: Tensor = self.head(maps).sigmoid()
-        return head + maps.mean(1, keepdim=True) if self.anomaly_map == "both" else head
+        return head * (1 + maps.mean(1, keepdim=True)) if self.anomaly_map == "both" else head
