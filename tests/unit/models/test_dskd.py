@@ -1,8 +1,11 @@
 """DSKD: its loss, the way of the gradient, and its maps."""
 
+import math
+
 import pytest
 import torch
 from numpy_losses import distance, random_features
+from torch.nn.functional import interpolate
 
 from anomalib_dmdd.models.dskd.loss import DskdLoss, pyramid_matching
 from anomalib_dmdd.models.dskd.torch_model import DskdModel
@@ -48,13 +51,25 @@ def test_features_have_the_teachers_shapes(backbone: str) -> None:
     assert [features.shape for features in decoder] == shapes
 
 
-def test_maps_of_the_students_add_up() -> None:
+def test_both_students_have_to_disagree_with_the_teacher() -> None:
     model = DskdModel("resnet18", pre_trained=False).eval()
     images, maps = torch.rand(2, 3, 64, 96), {}
     for name in ("both", "encoder", "decoder"):
         model.anomaly_map = name
         with torch.no_grad():
             maps[name] = model(images).anomaly_map
+            layers = zip(*model.features(images), strict=True)
         assert maps[name].shape == (2, 1, 64, 96)
-    assert torch.allclose(maps["encoder"] + maps["decoder"], maps["both"], atol=1e-5)
     assert not torch.allclose(maps["encoder"], maps["decoder"], atol=1e-2)
+    expected = torch.zeros(2, 1, 64, 96)
+    for teacher, *students in layers:
+        product = math.prod(distance(student, teacher) for student in students)
+        expected += interpolate(torch.from_numpy(product**0.5)[:, None].float(), size=(64, 96), mode="bilinear")
+    assert torch.allclose(maps["both"], expected, atol=1e-4)
+
+
+def test_a_student_without_fault_silences_the_map() -> None:
+    model = DskdModel("resnet18", pre_trained=False).eval()
+    model.encoder.load_state_dict(model.teacher.features.state_dict())
+    with torch.no_grad():
+        assert model(torch.rand(1, 3, 64, 64)).anomaly_map.max() < 1e-2

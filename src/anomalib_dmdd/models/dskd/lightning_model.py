@@ -32,9 +32,10 @@ class Dskd(Distillation, AnomalibModule):
         pre_trained: Start from timm's ImageNet weights. They are fetched when training starts, never to predict, test
             or export from a checkpoint.
         teacher_weights: A local ``.pth`` or ``.safetensors`` file with the backbone's weights instead of a download.
-        embedding_input: Whose features the embedding takes: the encoder ``student``'s, ``both`` the student's and the
-            teacher's, or only the ``teacher``'s (a control: plain reverse distillation).
-        anomaly_map: Which students' distances are reported: ``both``, or one alone, ``encoder`` or ``decoder``.
+        embedding_input: Whose features the embedding takes: ``both`` the encoder student's and the teacher's, the
+            ``student``'s alone, or only the ``teacher``'s (a control: plain reverse distillation).
+        anomaly_map: Whose distances are reported: those of ``both`` students, at each position their geometric mean, or
+            of one alone, ``encoder`` or ``decoder``.
         pre_processor: Anomalib's, or False.
         post_processor: :class:`DskdPostProcessor` by default, or False.
         evaluator: Anomalib's, or False.
@@ -52,7 +53,7 @@ class Dskd(Distillation, AnomalibModule):
         layers: Sequence[str] | None = None,
         pre_trained: bool = True,
         teacher_weights: str | Path | None = None,
-        embedding_input: EmbeddingInput = "student",
+        embedding_input: EmbeddingInput = "both",
         anomaly_map: AnomalyMap = "both",
         pre_processor: PreProcessor | bool = True,
         post_processor: PostProcessor | bool = True,

@@ -38,9 +38,11 @@ class DskdModel(Network):
         layers: Its layers; by default those with strides 4, 8 and 16.
         pre_trained: Use timm's ImageNet weights for the teacher.
         teacher_weights: A local file with them.
-        embedding_input: Whose features the embedding takes: the encoder ``student``'s, ``both`` the student's and the
-            teacher's, or only the ``teacher``'s, which makes the decoder plain reverse distillation (a control).
-        anomaly_map: Which students' distances are summed: ``both``, or one alone, ``encoder`` or ``decoder``.
+        embedding_input: Whose features the embedding takes: ``both`` the encoder student's and the teacher's, the
+            ``student``'s alone, or only the ``teacher``'s, which makes the decoder plain reverse distillation (a
+            control).
+        anomaly_map: Whose distances are summed: those of ``both`` students, at each position their geometric mean, or
+            of one alone, ``encoder`` or ``decoder``.
 
     Raises:
         ValueError: If timm has no such backbone, or the backbone no such layers.
@@ -52,7 +54,7 @@ class DskdModel(Network):
         layers: Sequence[str] | None = None,
         pre_trained: bool = True,
         teacher_weights: str | Path | None = None,
-        embedding_input: EmbeddingInput = "student",
+        embedding_input: EmbeddingInput = "both",
         anomaly_map: AnomalyMap = "both",
     ) -> None:
         super().__init__()
@@ -87,10 +89,15 @@ class DskdModel(Network):
         features = self.features(images)
         if self.training:
             return features
-        students = {"both": features[1:], "encoder": features[1:2], "decoder": features[2:]}[self.anomaly_map]
-        distances = [
-            torch.cat([cosine_distance(layer, target) for layer in layers], dim=1).sum(dim=1, keepdim=True)
-            for target, *layers in zip(features.teacher, *students, strict=True)
-        ]
+        distances = [self._report(*layer) for layer in zip(*features, strict=True)]
         anomaly_map = sum_of_layers(distances, images)
         return InferenceBatch(anomaly_map=anomaly_map, pred_score=anomaly_map.amax(dim=(-3, -2, -1)))
+
+    def _report(self, target: Tensor, encoder: Tensor, decoder: Tensor) -> Tensor:
+        """The distances to report of a layer, from the features of the teacher and of both students."""
+        if self.anomaly_map == "encoder":
+            return cosine_distance(encoder, target)
+        if self.anomaly_map == "decoder":
+            return cosine_distance(decoder, target)
+        # Rounding takes distances below zero.
+        return (cosine_distance(encoder, target) * cosine_distance(decoder, target)).clamp_min(0).sqrt()
