@@ -1,4 +1,4 @@
-"""The network of BiKD: a student and a trainable teacher, with a frozen anchor while they train."""
+"""The network of BiKD: a trainable teacher and its reverse student, with a frozen anchor while they train."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,14 @@ from anomalib.data import InferenceBatch
 from torch import Tensor, nn
 
 from anomalib_dmdd.models.network import Network
-from anomalib_dmdd.parts import Teacher, cosine_distance, encoder_student, sum_of_layers
+from anomalib_dmdd.parts import (
+    BottleneckEmbedding,
+    DecoderStudent,
+    Teacher,
+    cosine_distance,
+    encoder_student,
+    sum_of_layers,
+)
 
 
 class BikdFeatures(NamedTuple):
@@ -28,7 +35,7 @@ class BikdFeatures(NamedTuple):
 
 
 class BikdModel(Network):
-    """Teacher and student of one architecture that learn from each other, and the anchor T0 that holds the teacher.
+    """Teacher and student that learn from each other, and the anchor T0 that holds the teacher.
 
     Args:
         backbone: Name of a timm ``features_only`` CNN.
@@ -40,7 +47,8 @@ class BikdModel(Network):
         anchor: The frozen ImageNet network; only needed in training.
         teacher: Starts as a copy of the anchor. What lies before its first layer, and all batch normalisation, stays
             as it is.
-        student: Starts from random weights.
+        student: Decodes the teacher's features out of what a bottleneck lets through of them (RD4AD); starts from
+            random weights. There is no gradient through its input.
 
     Raises:
         ValueError: If timm has no such backbone, or the backbone no such layers.
@@ -57,11 +65,14 @@ class BikdModel(Network):
     ) -> None:
         super().__init__()
         self.anchor: Teacher | None = Teacher(backbone, layers, pre_trained, teacher_weights)
-        self.multiple = self.anchor.reductions[-1]
+        channels, reductions = self.anchor.channels, self.anchor.reductions
+        self.multiple = 2 * reductions[-1]
         self.teacher = encoder_student(self.anchor)
         self.teacher.load_state_dict(self.anchor.features.state_dict())
         _freeze_stem_and_normalisation(self.teacher)
-        self.student = encoder_student(self.anchor)
+        embedding = BottleneckEmbedding(channels, reductions)
+        decoder = DecoderStudent(embedding.width, channels, reductions, signed=self.anchor.signed)
+        self.student = nn.Sequential(embedding, decoder)
         self.to(memory_format=torch.channels_last)  # the layout in which convolutions are fastest
 
     def load_pretrained(self) -> None:
@@ -91,23 +102,25 @@ class BikdModel(Network):
                 the teacher rests, and there is no graph through it.
         """
         if self.training and self.anchor is not None:
-            student = self.student(images)
             with torch.set_grad_enabled(anomalous is not None):
                 teacher = self.teacher(images)
+            student = self.student([layer.detach() for layer in teacher])
             if anomalous is None:
                 return BikdFeatures(student, teacher)
+            anomalous_teacher = self.teacher(anomalous)
             return BikdFeatures(
-                student, teacher, self.anchor(images), self._at_test(anomalous), self.teacher(anomalous)
+                student, teacher, self.anchor(images), self._at_test(anomalous_teacher), anomalous_teacher
             )
-        pairs = zip(self.student(images), self.teacher(images), strict=True)
-        anomaly_map = sum_of_layers([cosine_distance(student, teacher) for student, teacher in pairs], images)
+        teacher = self.teacher(images)
+        pairs = zip(self.student(teacher), teacher, strict=True)
+        anomaly_map = sum_of_layers([cosine_distance(*pair) for pair in pairs], images)
         return InferenceBatch(anomaly_map=anomaly_map, pred_score=anomaly_map.amax(dim=(-3, -2, -1)))
 
     @torch.no_grad()
-    def _at_test(self, anomalous: Tensor) -> list[Tensor]:
-        """The student's features of anomalous images as at test time: from statistics of normal images alone."""
+    def _at_test(self, teacher: Sequence[Tensor]) -> list[Tensor]:
+        """The student's answer to anomalous images as at test time: from statistics of normal images alone."""
         self.student.eval()
-        features: list[Tensor] = self.student(anomalous)
+        features: list[Tensor] = self.student(teacher)
         self.student.train()
         return features
 
