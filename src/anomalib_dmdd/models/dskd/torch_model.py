@@ -99,5 +99,5 @@ class DskdModel(Network):
             return cosine_distance(encoder, target)
         if self.anomaly_map == "decoder":
             return cosine_distance(decoder, target)
-        # Rounding takes distances below zero.
+        # Rounding can take a distance below zero.
         return (cosine_distance(encoder, target) * cosine_distance(decoder, target)).clamp_min(0).sqrt()
