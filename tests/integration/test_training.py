@@ -47,6 +47,21 @@ def test_a_run_repeats_itself_exactly(name: str, parts: DemoParts, engine: Engin
 
 
 @pytest.mark.parametrize("name", MODELS)
+def test_teachers_keep_their_batch_statistics(name: str, parts: DemoParts, engine: EngineFactory) -> None:
+    class Statistics(Callback):
+        def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+            del trainer
+            seen.append([buffer.clone() for buffer in pl_module.model.teacher.buffers()])
+
+    seen: list[list[torch.Tensor]] = []
+    # Two epochs: there is a validation in between, after which Lightning restores what it takes for the modes.
+    engine(max_epochs=2, limit_train_batches=2, callbacks=[Statistics()]).fit(build(name), datamodule=parts)
+    assert len(seen) == 4
+    assert seen[0]
+    assert all(all(map(torch.equal, seen[0], later)) for later in seen)
+
+
+@pytest.mark.parametrize("name", MODELS)
 def test_loss_and_its_parts_are_logged(name: str, parts: DemoParts, engine: EngineFactory) -> None:
     recorder = Recorder()
     engine(max_steps=2, callbacks=[recorder]).fit(build(name), datamodule=parts)

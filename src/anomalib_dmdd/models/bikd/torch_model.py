@@ -70,6 +70,7 @@ class BikdModel(Network):
         self.teacher = encoder_student(self.anchor)
         self.teacher.load_state_dict(self.anchor.features.state_dict())
         _freeze_stem_and_normalisation(self.teacher)
+        self.teacher.eval()  # nobody calls train() before the first batch: Lightning takes the modes that it finds
         embedding = BottleneckEmbedding(channels, reductions)
         decoder = DecoderStudent(embedding.width, channels, reductions, signed=self.anchor.signed)
         self.student = nn.Sequential(embedding, decoder)
