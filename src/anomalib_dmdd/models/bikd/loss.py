@@ -113,7 +113,7 @@ def _total(terms: Iterable[Tensor]) -> Tensor:
 
 
 class BikdLoss(nn.Module):
-    """``L_F``, and while the teacher learns also ``0.3 L_A + beta L_B`` with the weight beta of the schedule.
+    """``L_F``, and while the teacher learns also ``L_A + beta L_B`` with the weight beta of the schedule.
 
     Args:
         margin: See :func:`backward_distillation`.
@@ -121,7 +121,7 @@ class BikdLoss(nn.Module):
         anchor: Weight of the teacher's drift.
     """
 
-    def __init__(self, margin: float = 0.5, push: float = 0.5, anchor: float = 0.3) -> None:
+    def __init__(self, margin: float = 0.5, push: float = 0.5, anchor: float = 1.0) -> None:
         super().__init__()
         self.margin, self.push, self.anchor = margin, push, anchor
 
