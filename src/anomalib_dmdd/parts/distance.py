@@ -38,6 +38,24 @@ def flat_cosine_distance(features: Tensor, target: Tensor) -> Tensor:
     return 1 - F.cosine_similarity(features.float().flatten(1), target.float().flatten(1), dim=1)
 
 
+def hard_mean(distances: Tensor) -> Tensor:
+    """Mean in which a distance weighs as much as it is large: the student learns most where it is worst (our choice).
+
+    An image is judged by the maximum of its map, so the few positions of a good part that stay far matter more than
+    all others. The weights have no gradient, so that together the positions pull as strongly as in a plain mean.
+
+    Args:
+        distances: Any shape. If all are zero, so is the result.
+
+    Example:
+        >>> import torch
+        >>> hard_mean(torch.tensor([0.1, 0.3]))
+        tensor(0.2500)
+    """
+    weights = distances.detach().clamp_min(0)
+    return (distances * weights).sum() / weights.sum().clamp_min(torch.finfo(weights.dtype).eps)
+
+
 def upsample(distances: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear upsampling of a map ``(N, C, h, w)`` to ``(N, C, *size)``."""
     return F.interpolate(distances, size=size, mode="bilinear", align_corners=False)

@@ -13,7 +13,8 @@ from anomalib_dmdd.models.dskd.torch_model import DskdModel
 
 def test_pyramid_matching() -> None:
     student, teacher = random_features(), random_features()
-    expected = sum(distance(s, t).mean() for s, t in zip(student, teacher, strict=True))
+    layers = [distance(s, t) for s, t in zip(student, teacher, strict=True)]
+    expected = sum((layer**2).mean() / layer.mean() for layer in layers)
     assert float(pyramid_matching(student, teacher)) == pytest.approx(expected, abs=1e-5)
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.spatial.distance import cosine
 
-from anomalib_dmdd.parts import cosine_distance, flat_cosine_distance, sum_of_layers
+from anomalib_dmdd.parts import cosine_distance, flat_cosine_distance, hard_mean, sum_of_layers
 
 
 def test_cosine_distance_at_each_position() -> None:
@@ -22,6 +22,23 @@ def test_flat_cosine_distance_of_each_image() -> None:
     features, target = torch.randn(2, 5, 3, 4), torch.randn(2, 5, 3, 4)
     expected = [cosine(f.flatten().numpy(), t.flatten().numpy()) for f, t in zip(features, target, strict=True)]
     assert flat_cosine_distance(features, target).tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_hard_mean_pulls_at_far_positions_and_as_strongly_as_a_mean() -> None:
+    distances = torch.rand(2, 1, 3, 4, requires_grad=True)
+    hard_mean(distances).backward()
+    assert distances.grad is not None
+    values, pull = distances.detach().double().numpy(), distances.grad.double().numpy()
+    assert np.allclose(pull, values / values.sum(), atol=1e-6)
+    assert hard_mean(distances).item() == pytest.approx(np.average(values, weights=values), abs=1e-6)
+
+
+def test_hard_mean_of_a_student_without_fault_is_zero() -> None:
+    distances = torch.tensor([0.0, -1e-7], requires_grad=True)  # rounding can take a distance below zero
+    hard_mean(distances).backward()
+    assert hard_mean(distances).item() == 0
+    assert distances.grad is not None
+    assert not distances.grad.any()
 
 
 def test_half_precision_is_computed_in_single() -> None:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from anomalib_dmdd.parts import cosine_distance
+from anomalib_dmdd.parts import cosine_distance, hard_mean
 
 from .torch_model import DskdFeatures
 
@@ -19,7 +19,7 @@ class DskdLossParts(NamedTuple):
 
 
 def pyramid_matching(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-    """Sum over the layers of the mean cosine distance per position (layers: paper; distance: our choice).
+    """Sum over the layers of the hard mean of the cosine distance per position (layers: paper; the rest: our choice).
 
     Args:
         student: One map ``(N, C_k, h_k, w_k)`` per layer.
@@ -30,7 +30,7 @@ def pyramid_matching(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Te
         >>> bool(pyramid_matching(features, features).abs() < 1e-5)
         True
     """
-    return torch.stack([cosine_distance(s, t).mean() for s, t in zip(student, teacher, strict=True)]).sum()
+    return torch.stack([hard_mean(cosine_distance(s, t)) for s, t in zip(student, teacher, strict=True)]).sum()
 
 
 class DskdLoss(nn.Module):

@@ -64,10 +64,8 @@ class DskdModel(Network):
         channels, reductions = self.teacher.channels, self.teacher.reductions
         self.multiple = 2 * reductions[-1]
         self.encoder = encoder_student(self.teacher)
-        # One residual block each, not RD4AD's two: the second network is paid for by the depth of these (our choice).
-        self.embedding = BottleneckEmbedding(
-            channels, reductions, depth=1, inputs=2 if embedding_input == "both" else 1
-        )
+        self.embedding = BottleneckEmbedding(channels, reductions, inputs=2 if embedding_input == "both" else 1)
+        # One residual block per stage, not RD4AD's two: that pays for the second network (our choice).
         self.decoder = DecoderStudent(self.embedding.width, channels, reductions, depth=1, signed=self.teacher.signed)
         self.to(memory_format=torch.channels_last)  # the layout in which convolutions are fastest
 
