@@ -54,3 +54,10 @@ def test_sum_of_layers_has_the_size_of_the_images() -> None:
     anomaly_map = sum_of_layers(constant, images)
     assert anomaly_map.shape == (2, 1, 64, 32)
     assert torch.allclose(anomaly_map, torch.tensor(3.0))
+
+
+def test_sum_of_layers_aligns_the_corners() -> None:
+    corners = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
+    anomaly_map = sum_of_layers([corners], torch.zeros(1, 3, 9, 9))
+    assert torch.equal(anomaly_map[..., ::8, ::8], corners)
+    assert anomaly_map[0, 0, 4, 4] == 2.5
