@@ -11,7 +11,7 @@ from lightning import seed_everything
 from anomalib_dmdd import DemoParts
 
 
-@pytest.mark.parametrize(("name", "steps"), [("Dmdd", 160), ("Dskd", 160), ("Bikd", 240)])
+@pytest.mark.parametrize(("name", "steps"), [("Dmdd", 160), ("Dskd", 320), ("Bikd", 240)])
 def test_defects_are_found(name: str, steps: int, demo_root: Path, engine: Callable[..., Engine]) -> None:
     seed_everything(0)
     parts = DemoParts(root=demo_root, train_batch_size=8)
