@@ -17,13 +17,13 @@ from typing import Any
 import torch
 from anomalib.data import Batch, MVTecAD
 from anomalib.engine import Engine
-from anomalib.metrics import AUPRO, AUROC, Evaluator
 from anomalib.models import AnomalibModule, ReverseDistillation
 from lightning import seed_everything
 from timm.layers.cbam import ChannelAttn, SpatialAttn
 from torch import Tensor, nn
 
 from anomalib_dmdd import Bikd, Dmdd, Dskd
+from anomalib_dmdd.compare.measure import accuracy, build_evaluator
 from anomalib_dmdd.models.bikd.loss import BikdLoss
 from anomalib_dmdd.models.dmdd.loss import segmentation
 from anomalib_dmdd.models.dmdd.torch_model import SegmentationHead
@@ -114,15 +114,8 @@ VARIANTS: dict[str, dict[str, tuple[type[AnomalibModule], dict[str, Any]]]] = {
 """Of each model: what a variant is called, its class and its arguments."""
 
 
-def build_evaluator() -> Evaluator:
-    """Build the metrics of the table."""
-    pixels: dict[str, Any] = {"fields": ["anomaly_map", "gt_mask"], "prefix": "pixel_"}
-    image = AUROC(fields=["pred_score", "gt_label"], prefix="image_")
-    return Evaluator(test_metrics=[image, AUROC(**pixels), AUPRO(**pixels, fpr_limit=0.3)])
-
-
 def build(cls: type[AnomalibModule], settings: dict[str, Any], backbone: str, size: int) -> AnomalibModule:
-    """Build a variant with the metrics of the table."""
+    """Build a variant with the metrics of the comparison."""
     return cls(
         # Anomalib knows the decoder of a backbone by the name of its architecture alone.
         backbone=backbone.partition(".")[0] if cls is ReverseDistillation else backbone,
@@ -174,7 +167,7 @@ def train_and_test(model: AnomalibModule, data: MVTecAD, steps: int, precision: 
             if name:
                 model.report(name)
             engine.validate(model, datamodule=data, verbose=False)  # the range of the map
-            row = engine.test(model, datamodule=data, verbose=False)[0]
+            row = accuracy(engine, model, data)
             yield name, " | ".join(f"{100 * row[key]:.1f}" for key in METRICS)
 
 

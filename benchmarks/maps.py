@@ -10,11 +10,12 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import get_args
 
-from ablation import METRICS, build_evaluator
+from ablation import METRICS
 from anomalib.data import MVTecAD
 from anomalib.engine import Engine
 
 from anomalib_dmdd import Dmdd, Dskd
+from anomalib_dmdd.compare.measure import accuracy, build_evaluator
 from anomalib_dmdd.models.dmdd import torch_model as dmdd
 from anomalib_dmdd.models.dskd import torch_model as dskd
 
@@ -44,7 +45,7 @@ def main() -> None:
             model.model.anomaly_map = name
             engine = Engine(logger=False)
             engine.validate(model, datamodule=data, verbose=False)  # the range of the map
-            rows[name] += engine.test(model, datamodule=data, verbose=False)
+            rows[name].append(accuracy(engine, model, data))
     print("| map | image AUROC | pixel AUROC | AUPRO |\n|---|---|---|---|")
     for name, tested in rows.items():
         print(f"| {name} | " + " | ".join(cell([100 * row[key] for row in tested]) for key in METRICS) + " |")

@@ -24,7 +24,7 @@ from torchvision.transforms.v2.functional import resize
 
 from .components import build_data, find_class, prepare
 from .maps import save_maps
-from .measure import build_evaluator, count_parameters, peak_memory, time_openvino, time_torch
+from .measure import accuracy, build_evaluator, count_parameters, peak_memory, time_openvino, time_torch
 from .plan import GIVEN_TO_MODEL, Run
 
 
@@ -115,8 +115,7 @@ def train_and_test(
     stage.say("setting thresholds")
     engine.validate(model, datamodule=datamodule, verbose=False)
     stage.say("testing")
-    metrics: dict[str, float] = engine.test(model, datamodule=datamodule, verbose=False)[0]
-    return row | metrics
+    return row | accuracy(engine, model, datamodule)
 
 
 def measure(

@@ -5,9 +5,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from anomalib.models import AnomalibModule, Padim
+from anomalib.post_processing import PostProcessor
 from torch import nn
 
-from anomalib_dmdd.compare.measure import WARM_UP, build_evaluator, count_parameters, peak_memory, time_torch
+from anomalib_dmdd import Dmdd
+from anomalib_dmdd.compare.measure import (
+    WARM_UP,
+    accuracy,
+    build_evaluator,
+    count_parameters,
+    peak_memory,
+    time_torch,
+)
 
 
 class Counted(nn.Module):
@@ -55,3 +65,43 @@ def test_evaluator_has_the_columns_of_the_table() -> None:
     names = [metric.name for metric in build_evaluator().test_metrics]
     assert names == ["image_AUROC", "image_F1Score", "pixel_AUROC", "pixel_AUPR", "pixel_AUPRO"]
     assert build_evaluator().test_metrics[4].fpr_limit == pytest.approx(0.3)
+
+
+class ScoreEngine:
+    """Stands in for Anomalib's: its test normalises four scores, as the callback of a post-processor does."""
+
+    SCORES = torch.tensor([0.1, 0.2, 0.9, 3.0])
+
+    def __init__(self, error: str = "") -> None:
+        self.error = error
+
+    def test(self, model: AnomalibModule, **settings: object) -> list[dict[str, torch.Tensor]]:
+        del settings
+        if self.error:
+            raise RuntimeError(self.error)
+        return [{"normalised": normalise(model.post_processor)}]
+
+
+def normalise(post_processor: PostProcessor) -> torch.Tensor:
+    return post_processor._normalize(ScoreEngine.SCORES, *torch.tensor([0.1, 1.1, 0.8]))
+
+
+def test_accuracy_is_measured_on_scores_that_are_not_cut_off() -> None:
+    model = Padim(pre_trained=False)
+    assert normalise(model.post_processor).tolist() == pytest.approx([0.0, 0.0, 0.6, 1.0])
+    measured = accuracy(ScoreEngine(), model, None)["normalised"]
+    assert 0 <= measured[0] < measured[1] < 0.5 < measured[2] < measured[3] <= 1
+    assert measured[2].item() == pytest.approx(0.6, abs=0.002)  # near the threshold nothing changes
+    assert normalise(model.post_processor).tolist() == pytest.approx([0.0, 0.0, 0.6, 1.0]), "Anomalib's own again"
+
+
+def test_accuracy_leaves_the_model_as_it_was_when_a_test_fails() -> None:
+    model = Padim(pre_trained=False)
+    with pytest.raises(RuntimeError, match="no images"):
+        accuracy(ScoreEngine("no images"), model, None)
+    assert normalise(model.post_processor).max() == 1
+
+
+def test_accuracy_respects_a_normalisation_that_cuts_nothing_off() -> None:
+    model = Dmdd(backbone="resnet18", pre_trained=False)
+    assert torch.equal(accuracy(ScoreEngine(), model, None)["normalised"], normalise(model.post_processor))

@@ -54,6 +54,34 @@ def test_engine_and_exported_graph_agree() -> None:
     assert torch.equal(exported.pred_label, batch.pred_label)
 
 
+def test_normalisation_puts_the_threshold_at_half_and_keeps_all_ranks() -> None:
+    post_processor = DistillationPostProcessor(sigma=0)
+    maps = torch.randperm(1024).reshape(4, 1, 16, 16) / 10_000
+    maps[2:, :, :, :8] += 2  # a threshold near the top: Anomalib's own normalisation makes the background 0 everywhere
+    validate(post_processor, maps, [0, 0, 1, 1])
+    threshold = float(post_processor.pixel_threshold)
+    maps[0, 0, 0, :4] = threshold * torch.tensor([0.5, 1.0, 2.0, 100.0])
+    normalised = post_processor(InferenceBatch(anomaly_map=maps)).anomaly_map
+    assert normalised[0, 0, 0, :4].tolist() == pytest.approx([0.2, 0.5, 0.8, 0.9999], abs=1e-5)
+    assert torch.equal(normalised.flatten().argsort(), maps.flatten().argsort())
+    assert len(normalised.unique()) == len(maps.unique())
+    assert 0 <= normalised.min() < normalised.max() <= 1
+
+
+def test_scores_that_are_not_validated_stay_raw() -> None:
+    maps = 3 * torch.rand(2, 1, 16, 16)
+    assert torch.equal(DistillationPostProcessor(sigma=0)(InferenceBatch(anomaly_map=maps)).anomaly_map, maps)
+
+
+def test_normalisation_of_maps_that_are_zero() -> None:
+    post_processor = DistillationPostProcessor(sigma=0)
+    maps = torch.zeros(2, 1, 8, 8)
+    validate(post_processor, maps, [0, 1])
+    predictions = post_processor(InferenceBatch(anomaly_map=maps))
+    assert not predictions.anomaly_map.any()
+    assert not predictions.pred_label.any()
+
+
 def test_settings_survive_a_checkpoint() -> None:
     saved = DistillationPostProcessor(sigma=1.0, top_k=9, normal_quantile=0.9, image_sensitivity=0.7)
     restored = DistillationPostProcessor()
