@@ -57,15 +57,16 @@ def hard_mean(distances: Tensor) -> Tensor:
 
 
 def upsample(distances: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear upsampling of a map ``(N, C, h, w)`` to ``(N, C, *size)``."""
-    return F.interpolate(distances, size=size, mode="bilinear", align_corners=False)
+    """Bilinear upsampling of a map ``(N, C, h, w)`` to ``(N, C, *size)``.
+
+    The corners are aligned, as in RD4AD's code: defects at the border are located better than with cells at their
+    place in the grid (measured, see docs/results.md).
+    """
+    return F.interpolate(distances, size=size, mode="bilinear", align_corners=True)
 
 
 def sum_of_layers(distances: Iterable[Tensor], images: Tensor) -> Tensor:
     """Upsample the map of each layer to the size of the images and add them (RD4AD's anomaly map).
-
-    The corners are aligned, as in RD4AD's code: defects at the border are located better than with cells at their
-    place in the grid (measured, see docs/results.md).
 
     Args:
         distances: Maps ``(N, 1, h_k, w_k)``.
@@ -75,5 +76,4 @@ def sum_of_layers(distances: Iterable[Tensor], images: Tensor) -> Tensor:
         Anomaly map ``(N, 1, H, W)``.
     """
     size = (images.shape[-2], images.shape[-1])
-    layers = [F.interpolate(distance, size, mode="bilinear", align_corners=True) for distance in distances]
-    return torch.cat(layers, dim=1).sum(dim=1, keepdim=True)
+    return torch.cat([upsample(distance, size) for distance in distances], dim=1).sum(dim=1, keepdim=True)

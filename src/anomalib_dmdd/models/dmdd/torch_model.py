@@ -8,6 +8,7 @@ import torch
 from anomalib.data import InferenceBatch
 from timm.layers.cbam import CbamModule
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 
 from anomalib_dmdd.models.network import Network
 from anomalib_dmdd.parts import (
@@ -117,7 +118,7 @@ class DmddModel(Network):
         pre_trained: Use timm's ImageNet weights for the teacher.
         teacher_weights: A local file with them.
         anomaly_map: Which map is reported: the ``head``'s (the paper's), the ``sum`` of all distances, ``both`` (the
-            head's times one plus the mean of the distances: the head says where, the distances how much beyond what
+            head's times one plus the mean normality distance: the head says where, the distance how much beyond what
             the head can say), or the sum of one branch, ``normality`` or ``abnormality``.
 
     Raises:
@@ -155,7 +156,8 @@ class DmddModel(Network):
         maps = [cosine_distance(branch, target) for branch, target in zip(normality, teacher, strict=True)]
         maps += [cosine_distance(branch, target) for branch, target in zip(abnormality, teacher, strict=True)]
         finest = (teacher[0].shape[-2], teacher[0].shape[-1])
-        return torch.cat([maps[0], *(upsample(distance, finest) for distance in maps[1:])], dim=1)
+        # Cells at their place in the grid, not with the corners aligned: the head compares what is seen at one place.
+        return torch.cat([maps[0], *(F.interpolate(distance, finest, mode="bilinear") for distance in maps[1:])], dim=1)
 
     def forward(self, images: Tensor, anomalous: Tensor | None = None) -> InferenceBatch | DmddFeatures:
         """Features for the loss in training mode, anomaly maps in evaluation mode.
@@ -186,12 +188,12 @@ class DmddModel(Network):
 
     def _report(self, maps: Tensor) -> Tensor:
         """The map to report, of scaled distances at the finest resolution."""
-        layers = len(self.decouple)
+        normality, abnormality = maps.chunk(2, dim=1)
         if self.anomaly_map == "normality":
-            return maps[:, :layers].sum(1, keepdim=True)
+            return normality.sum(1, keepdim=True)
         if self.anomaly_map == "abnormality":
-            return maps[:, layers:].sum(1, keepdim=True)
+            return abnormality.sum(1, keepdim=True)
         if self.anomaly_map == "sum":
             return maps.sum(1, keepdim=True)
         head: Tensor = self.head(maps).sigmoid()
-        return head * (1 + maps.mean(1, keepdim=True)) if self.anomaly_map == "both" else head
+        return head * (1 + normality.mean(1, keepdim=True)) if self.anomaly_map == "both" else head
