@@ -77,7 +77,7 @@ class Bikd(Distillation, AnomalibModule):
         weight = schedule(self.training_progress)
         anomalous, mask = self.simulator(batch.image) if weight else (None, None)
         features = self.model(batch.image, anomalous)
-        if mask is not None:  # guards against collapse; a drift above 0.1 is too much, 0.6 is collapse
+        if mask is not None:  # guards against collapse; the README says what is healthy
             guards = {
                 "teacher_drift": teacher_drift(features).detach() / len(features.teacher),
                 "margin_reached": margin_reached(features, mask, self.loss.margin),
