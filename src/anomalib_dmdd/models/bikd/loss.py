@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from anomalib_dmdd.parts import ANOMALOUS_CELL, anomalous_area, cosine_distance, masked_mean
+from anomalib_dmdd.parts import ANOMALOUS_CELL, anomalous_area, cosine_distance, hard_mean, masked_mean
 
 from .torch_model import BikdFeatures
 
@@ -42,13 +42,13 @@ def schedule(progress: float) -> float:
 
 
 def forward_distillation(features: BikdFeatures) -> Tensor:
-    """``sum_k mean d(S(I), sg T(I))``: the student learns the teacher's normal features.
+    """``sum_k hard_mean d(S(I), sg T(I))``: the student learns the teacher's normal features.
 
     Args:
         features: What the model returns in training.
     """
     return _total(
-        cosine_distance(student, teacher.detach()).mean()
+        hard_mean(cosine_distance(student, teacher.detach()))
         for student, teacher in zip(features.student, features.teacher, strict=True)
     )
 
