@@ -1,10 +1,9 @@
 """DSKD: its loss, the way of the gradient, and its maps."""
 
-import math
-
 import pytest
 import torch
 from numpy_losses import distance, random_features
+from scipy.stats import hmean
 from torch.nn.functional import interpolate
 
 from anomalib_dmdd.models.dskd.loss import DskdLoss, pyramid_matching
@@ -59,14 +58,15 @@ def test_both_students_have_to_disagree_with_the_teacher() -> None:
         model.anomaly_map = name
         with torch.no_grad():
             maps[name] = model(images).anomaly_map
-            layers = zip(*model.features(images), strict=True)
+            layers = list(zip(*model.features(images), strict=True))
         assert maps[name].shape == (2, 1, 64, 96)
     assert not torch.allclose(maps["encoder"], maps["decoder"], atol=1e-2)
-    expected = torch.zeros(2, 1, 64, 96)
+    product = torch.ones(2, 1, 16, 24)
     for teacher, *students in layers:
-        product = math.prod(distance(student, teacher) for student in students)
-        distances = torch.from_numpy(product**0.5)[:, None].float()
-        expected += interpolate(distances, size=(64, 96), mode="bilinear", align_corners=True)
+        distances = hmean([distance(student, teacher) for student in students])
+        cells = torch.from_numpy(distances)[:, None].float()
+        product *= interpolate(cells, size=(16, 24), mode="bilinear", align_corners=True)
+    expected = interpolate(product ** (1 / 3), size=(64, 96), mode="bilinear", align_corners=True)
     assert torch.allclose(maps["both"], expected, atol=1e-4)
 
 

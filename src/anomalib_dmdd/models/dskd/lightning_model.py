@@ -34,8 +34,8 @@ class Dskd(Distillation, AnomalibModule):
         teacher_weights: A local ``.pth`` or ``.safetensors`` file with the backbone's weights instead of a download.
         embedding_input: Whose features the embedding takes: ``both`` the encoder student's and the teacher's, the
             ``student``'s alone, or only the ``teacher``'s (a control: plain reverse distillation).
-        anomaly_map: Whose distances are reported: those of ``both`` students, at each position their geometric mean, or
-            of one alone, ``encoder`` or ``decoder``.
+        anomaly_map: Whose distances are reported: those of ``both`` students, in each layer their harmonic mean per
+            position, or of one alone, ``encoder`` or ``decoder``.
         pre_processor: Anomalib's, or False.
         post_processor: :class:`DskdPostProcessor` by default, or False.
         evaluator: Anomalib's, or False.

@@ -15,7 +15,7 @@ from anomalib_dmdd.parts import (
     Teacher,
     cosine_distance,
     encoder_student,
-    sum_of_layers,
+    upsample,
 )
 
 AnomalyMap = Literal["both", "encoder", "decoder"]
@@ -41,8 +41,8 @@ class DskdModel(Network):
         embedding_input: Whose features the embedding takes: ``both`` the encoder student's and the teacher's, the
             ``student``'s alone, or only the ``teacher``'s, which makes the decoder plain reverse distillation (a
             control).
-        anomaly_map: Whose distances are summed: those of ``both`` students, at each position their geometric mean, or
-            of one alone, ``encoder`` or ``decoder``.
+        anomaly_map: Whose distances are reported: those of ``both`` students, in each layer their harmonic mean per
+            position, or of one alone, ``encoder`` or ``decoder``.
 
     Raises:
         ValueError: If timm has no such backbone, or the backbone no such layers.
@@ -87,15 +87,15 @@ class DskdModel(Network):
         features = self.features(images)
         if self.training:
             return features
-        distances = [self._report(*layer) for layer in zip(*features, strict=True)]
-        anomaly_map = sum_of_layers(distances, images)
+        finest = (features.teacher[0].shape[-2], features.teacher[0].shape[-1])
+        layers = [upsample(self._report(*layer), finest) for layer in zip(*features, strict=True)]
+        # The geometric mean, as STFPM multiplies its layers: a layer cannot drown the others.
+        joined = torch.cat(layers, dim=1).log().mean(1, keepdim=True).exp()
+        anomaly_map = upsample(joined, (images.shape[-2], images.shape[-1]))
         return InferenceBatch(anomaly_map=anomaly_map, pred_score=anomaly_map.amax(dim=(-3, -2, -1)))
 
     def _report(self, target: Tensor, encoder: Tensor, decoder: Tensor) -> Tensor:
         """The distances to report of a layer, from the features of the teacher and of both students."""
-        if self.anomaly_map == "encoder":
-            return cosine_distance(encoder, target)
-        if self.anomaly_map == "decoder":
-            return cosine_distance(decoder, target)
-        # Rounding can take a distance below zero.
-        return (cosine_distance(encoder, target) * cosine_distance(decoder, target)).clamp_min(0).sqrt()
+        # Where a student is without fault, rounding would take the logarithm or the quotient to infinity.
+        first, second = (cosine_distance(student, target).clamp_min(1e-5) for student in (encoder, decoder))
+        return {"encoder": first, "decoder": second, "both": 2 * first * second / (first + second)}[self.anomaly_map]
