@@ -1,6 +1,6 @@
 """What more than one model is made of: teacher, students, embedding, distances, scale, masks."""
 
-from .distance import cosine_distance, flat_cosine_distance, hard_mean, sum_of_layers, upsample
+from .distance import cosine_distance, flat_cosine_distance, geometric_mean, hard_mean, sum_of_layers, upsample
 from .embedding import BottleneckEmbedding
 from .masks import ANOMALOUS_CELL, anomalous_area, masked_mean
 from .residual import convolution
@@ -19,6 +19,7 @@ __all__ = [
     "cosine_distance",
     "encoder_student",
     "flat_cosine_distance",
+    "geometric_mean",
     "hard_mean",
     "masked_mean",
     "sum_of_layers",

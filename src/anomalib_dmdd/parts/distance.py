@@ -56,6 +56,23 @@ def hard_mean(distances: Tensor) -> Tensor:
     return (distances * weights).sum() / weights.sum().clamp_min(torch.finfo(weights.dtype).eps)
 
 
+def geometric_mean(maps: Tensor) -> Tensor:
+    """Geometric mean of maps, as STFPM multiplies its layers: none drowns the others, whatever its scale.
+
+    Args:
+        maps: ``(N, C, h, w)``, not negative but for rounding.
+
+    Returns:
+        Mean over the channels, ``(N, 1, h, w)``.
+
+    Example:
+        >>> import torch
+        >>> geometric_mean(torch.tensor([0.1, 0.4]).reshape(1, 2, 1, 1)).squeeze()
+        tensor(0.2000)
+    """
+    return maps.clamp_min(1e-5).log().mean(dim=1, keepdim=True).exp()
+
+
 def upsample(distances: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear upsampling of a map ``(N, C, h, w)`` to ``(N, C, *size)``.
 

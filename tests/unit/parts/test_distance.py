@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial.distance import cosine
+from scipy.stats import gmean
 
-from anomalib_dmdd.parts import cosine_distance, flat_cosine_distance, hard_mean, sum_of_layers
+from anomalib_dmdd.parts import cosine_distance, flat_cosine_distance, geometric_mean, hard_mean, sum_of_layers
 
 
 def test_cosine_distance_at_each_position() -> None:
@@ -39,6 +40,15 @@ def test_hard_mean_of_a_student_without_fault_is_zero() -> None:
     assert hard_mean(distances).item() == 0
     assert distances.grad is not None
     assert not distances.grad.any()
+
+
+def test_geometric_mean_over_the_maps() -> None:
+    maps = torch.rand(2, 3, 4, 5) + 0.01
+    assert np.allclose(geometric_mean(maps).numpy(), gmean(maps.numpy(), axis=1, keepdims=True), rtol=1e-5)
+
+
+def test_geometric_mean_of_maps_without_a_distance_is_finite_and_small() -> None:
+    assert 0 < geometric_mean(torch.tensor([0.0, -1e-7]).reshape(1, 2, 1, 1)).item() < 1e-4
 
 
 def test_half_precision_is_computed_in_single() -> None:

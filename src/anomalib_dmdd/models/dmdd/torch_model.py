@@ -18,6 +18,7 @@ from anomalib_dmdd.parts import (
     Teacher,
     convolution,
     cosine_distance,
+    geometric_mean,
     upsample,
 )
 
@@ -118,8 +119,8 @@ class DmddModel(Network):
         pre_trained: Use timm's ImageNet weights for the teacher.
         teacher_weights: A local file with them.
         anomaly_map: Which map is reported: the ``head``'s (the paper's), the ``sum`` of all distances, ``both`` (the
-            head's times one plus the mean normality distance: the head says where, the distance how much beyond what
-            the head can say), or the sum of one branch, ``normality`` or ``abnormality``.
+            head's times the geometric mean of the normality distances: the head says where, the distances how much,
+            beyond what the head can say), or the sum of one branch, ``normality`` or ``abnormality``.
 
     Raises:
         ValueError: If timm has no such backbone, or the backbone no such layers.
@@ -196,4 +197,4 @@ class DmddModel(Network):
         if self.anomaly_map == "sum":
             return maps.sum(1, keepdim=True)
         head: Tensor = self.head(maps).sigmoid()
-        return head * (1 + normality.mean(1, keepdim=True)) if self.anomaly_map == "both" else head
+        return head * geometric_mean(normality) if self.anomaly_map == "both" else head

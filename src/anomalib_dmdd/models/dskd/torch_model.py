@@ -15,6 +15,7 @@ from anomalib_dmdd.parts import (
     Teacher,
     cosine_distance,
     encoder_student,
+    geometric_mean,
     upsample,
 )
 
@@ -89,13 +90,11 @@ class DskdModel(Network):
             return features
         finest = (features.teacher[0].shape[-2], features.teacher[0].shape[-1])
         layers = [upsample(self._report(*layer), finest) for layer in zip(*features, strict=True)]
-        # The geometric mean, as STFPM multiplies its layers: a layer cannot drown the others.
-        joined = torch.cat(layers, dim=1).log().mean(1, keepdim=True).exp()
-        anomaly_map = upsample(joined, (images.shape[-2], images.shape[-1]))
+        anomaly_map = upsample(geometric_mean(torch.cat(layers, dim=1)), (images.shape[-2], images.shape[-1]))
         return InferenceBatch(anomaly_map=anomaly_map, pred_score=anomaly_map.amax(dim=(-3, -2, -1)))
 
     def _report(self, target: Tensor, encoder: Tensor, decoder: Tensor) -> Tensor:
         """The distances to report of a layer, from the features of the teacher and of both students."""
-        # Where a student is without fault, rounding would take the logarithm or the quotient to infinity.
+        # Where a student is without fault, rounding would take the quotient to infinity.
         first, second = (cosine_distance(student, target).clamp_min(1e-5) for student in (encoder, decoder))
         return {"encoder": first, "decoder": second, "both": 2 * first * second / (first + second)}[self.anomaly_map]
