@@ -1,6 +1,7 @@
 """The teacher: feature maps of a frozen ImageNet network."""
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +48,10 @@ class Teacher(nn.Module):
         weights: str | Path | None = None,
     ) -> None:
         super().__init__()
-        if not timm.is_model(backbone):
-            known = (
-                ", ".join(timm.list_models(f"{backbone.split('.', maxsplit=1)[0][:6]}*")[:8])
-                or "see timm.list_models()"
-            )
-            raise ValueError(f"backbone: timm has no model {backbone!r}. Similar names: {known}.")
+        known = [*timm.list_models(), *timm.list_models(pretrained=True)]  # without and with the tag of the weights
+        if backbone not in known:
+            similar = ", ".join(get_close_matches(backbone, known, n=5)) or "see timm.list_models()"
+            raise ValueError(f"backbone: timm has no model {backbone!r}. Similar names: {similar}.")
         self.backbone = backbone
         self.pre_trained = pre_trained
         self.weights = weights

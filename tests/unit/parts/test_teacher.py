@@ -41,9 +41,12 @@ def test_signed_tells_whether_features_can_be_negative(backbone: str, signed: bo
     assert Teacher(backbone, pre_trained=False).signed is signed
 
 
-def test_unknown_backbone_names_similar_ones() -> None:
-    with pytest.raises(ValueError, match=r"no model 'resnet19'.*resnet18"):
-        Teacher("resnet19")
+@pytest.mark.parametrize(
+    ("backbone", "similar"), [("resnt18", "resnet18"), ("resnet18.tv_in1kk", r"resnet18\.tv_in1k")]
+)
+def test_unknown_backbone_or_tag_names_similar_ones(backbone: str, similar: str) -> None:
+    with pytest.raises(ValueError, match=rf"no model '{backbone}'.*\b{similar},"):
+        Teacher(backbone)
 
 
 def test_unknown_layer_lists_the_backbones_layers() -> None:
