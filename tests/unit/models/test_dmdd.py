@@ -93,6 +93,19 @@ def test_every_map_has_the_size_of_the_image(model: DmddModel, size: tuple[int, 
     )
 
 
+def test_frozen_statistics_train_what_is_tested(model: DmddModel) -> None:
+    images, anomalous = torch.rand(2, 3, 64, 64), torch.rand(2, 3, 64, 64)
+    model.train().freeze_statistics()
+    before = [buffer.clone() for buffer in model.decoder.buffers()]
+    trained = model(images, anomalous)
+    assert all(map(torch.equal, before, model.decoder.buffers()))
+    assert trained.normality[0].requires_grad
+    normality, abnormality = model.eval().student(model.teacher(images))
+    pairs = zip((*normality, *abnormality), (*trained.normality, *trained.abnormality), strict=True)
+    assert all(torch.allclose(tested, of_training[:2], atol=1e-4) for tested, of_training in pairs)
+    assert not torch.allclose(model.train()(images, anomalous).normality[0], normality[0])
+
+
 def test_an_anomaly_raises_the_distances_where_it_is() -> None:
     """After a few steps on pairs of one kind, the abnormality branch is far from the teacher inside the mask."""
     torch.manual_seed(0)

@@ -146,6 +146,16 @@ class DmddModel(Network):
         self.head = SegmentationHead(maps=2 * len(channels))
         self.to(memory_format=torch.channels_last)  # the layout in which convolutions are fastest
 
+    def freeze_statistics(self) -> None:
+        """Normalise with the running statistics from now on, as at test time, until ``train()`` is called.
+
+        A batch's own statistics damp an image that is unlike the others. The running ones do not, and what training
+        never saw could grow from layer to layer, over half of the image (measured, see docs/results.md).
+        """
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
+                module.eval()
+
     def student(self, teacher: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Normality and abnormality features of each scale from the teacher's features."""
         decoded = self.decoder(self.embedding(teacher))
