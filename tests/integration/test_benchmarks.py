@@ -35,12 +35,15 @@ def test_tables_and_pictures_of_a_trained_model(
     checkpoint = training.best_model_path
 
     table = run("maps.py", "Dskd", demo_root, "flange", checkpoint, checkpoint, folder=tmp_path)
+    activations = run("activations.py", "Dskd", demo_root, "flange", checkpoint, folder=tmp_path)
     picture = run("cases.py", "Dskd", checkpoint, demo_root, "flange", folder=tmp_path)
 
     assert table.returncode == 0, table.stderr
     rows = [line.strip("| ").split(" | ") for line in table.stdout.splitlines() if " ± 0.0" in line]
     assert [row[0] for row in rows] == ["both", "encoder", "decoder"]
     assert len({tuple(row[1:]) for row in rows}) == len(rows), "the maps differ"
+    assert activations.returncode == 0, activations.stderr
+    assert [line.split(" | ")[1] for line in activations.stdout.splitlines()[2:]] == ["training", "test"]
     assert picture.returncode == 0, picture.stderr
     assert picture.stdout.count("score") == 16
     assert Image.open(tmp_path / "cases.png").width > 16 * 64

@@ -1,0 +1,63 @@
+r"""Does a trained student run away? Each image's largest activation at the end of the decoder, over the median one.
+
+    python benchmarks/activations.py Dmdd path/to/images tile results/compare/runs/Dmdd-tile-*/model.ckpt
+
+Where an image is far above the others, the statistics of a batch hid from the training what the running ones let grow.
+The category is in the layout of MVTec AD.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from anomalib.data import MVTecAD
+from anomalib.models import AnomalibModule
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from anomalib_dmdd.compare.components import find_class
+from anomalib_dmdd.parts import DecoderStudent
+
+FAR = 10
+"""An image runs away where it has so many times the activations of the median image."""
+
+
+@torch.inference_mode()
+def largest_activations(model: AnomalibModule, images: DataLoader) -> Tensor:
+    """The largest activation of each image in the decoder's last and finest features, ``(N,)``."""
+    peaks: list[Tensor] = []
+    decoder = next(module for module in model.modules() if isinstance(module, DecoderStudent))
+    hook = decoder.register_forward_hook(lambda *call: peaks.append(call[-1][0].abs().amax((1, 2, 3))))
+    for batch in images:
+        model.model(model.pre_processor.transform(batch.image))
+    hook.remove()
+    return torch.cat(peaks)
+
+
+def main() -> None:
+    """Print a row for each checkpoint and set."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="name or class path of Dmdd, Dskd or Bikd")
+    parser.add_argument("root", type=Path, help="folder with categories in the layout of MVTec AD")
+    parser.add_argument("category")
+    parser.add_argument("checkpoints", type=Path, nargs="+")
+    args = parser.parse_args()
+    if not (args.root / args.category).is_dir():  # Anomalib would set out to download it
+        parser.error(f"There is no folder {args.root / args.category}.")
+    if missing := [str(path) for path in args.checkpoints if not path.is_file()]:
+        parser.error(f"There is no file {', '.join(missing)}.")
+    data = MVTecAD(root=args.root, category=args.category, num_workers=0)
+    data.setup()
+    sets = {"training": data.train_data, "test": data.test_data}
+    print(f"| checkpoint | images | median | largest / median | above {FAR} |\n|---|---|---|---|---|")
+    for checkpoint in args.checkpoints:
+        model = find_class(args.model, AnomalibModule).load_from_checkpoint(checkpoint, visualizer=False).eval()
+        for name, images in sets.items():
+            peaks = largest_activations(model, DataLoader(images, batch_size=16, collate_fn=images.collate_fn))
+            ratios = peaks / peaks.median()
+            far = f"{int((ratios > FAR).sum())} of {len(ratios)}"
+            print(f"| {checkpoint} | {name} | {peaks.median():.2f} | {ratios.max():.1f} | {far} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
