@@ -6,17 +6,17 @@ Where an image is far above the others, the statistics of a batch hid from the t
 The category is in the layout of MVTec AD.
 """
 
-import argparse
-from pathlib import Path
-
 import torch
 from anomalib.data import MVTecAD
 from anomalib.models import AnomalibModule
+from maps import arguments
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from anomalib_dmdd.compare.components import find_class
+from anomalib_dmdd import Bikd, Dmdd, Dskd
 from anomalib_dmdd.parts import DecoderStudent
+
+MODELS = {"Dmdd": Dmdd, "Dskd": Dskd, "Bikd": Bikd}
 
 FAR = 10
 """An image runs away where it has so many times the activations of the median image."""
@@ -36,22 +36,13 @@ def largest_activations(model: AnomalibModule, images: DataLoader) -> Tensor:
 
 def main() -> None:
     """Print a row for each checkpoint and set."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="name or class path of Dmdd, Dskd or Bikd")
-    parser.add_argument("root", type=Path, help="folder with categories in the layout of MVTec AD")
-    parser.add_argument("category")
-    parser.add_argument("checkpoints", type=Path, nargs="+")
-    args = parser.parse_args()
-    if not (args.root / args.category).is_dir():  # Anomalib would set out to download it
-        parser.error(f"There is no folder {args.root / args.category}.")
-    if missing := [str(path) for path in args.checkpoints if not path.is_file()]:
-        parser.error(f"There is no file {', '.join(missing)}.")
+    args = arguments(__doc__, MODELS)
     data = MVTecAD(root=args.root, category=args.category, num_workers=0)
     data.setup()
     sets = {"training": data.train_data, "test": data.test_data}
     print(f"| checkpoint | images | median | largest / median | above {FAR} |\n|---|---|---|---|---|")
     for checkpoint in args.checkpoints:
-        model = find_class(args.model, AnomalibModule).load_from_checkpoint(checkpoint, visualizer=False).eval()
+        model = MODELS[args.model].load_from_checkpoint(checkpoint, visualizer=False).eval()
         for name, images in sets.items():
             peaks = largest_activations(model, DataLoader(images, batch_size=16, collate_fn=images.collate_fn))
             ratios = peaks / peaks.median()

@@ -6,6 +6,7 @@ Nothing is trained. The category is in the layout of MVTec AD.
 """
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import mean, stdev
 from typing import get_args
@@ -23,10 +24,10 @@ MODELS = {"Dmdd": (Dmdd, get_args(dmdd.AnomalyMap)), "Dskd": (Dskd, get_args(dsk
 """Class and maps of each model."""
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", choices=MODELS)
+def arguments(description: str | None, models: Iterable[str]) -> argparse.Namespace:
+    """Read the command line of a script that tests checkpoints of one of the models on a category."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", choices=models)
     parser.add_argument("root", type=Path, help="folder with categories in the layout of MVTec AD")
     parser.add_argument("category")
     parser.add_argument("checkpoints", type=Path, nargs="+")
@@ -35,6 +36,12 @@ def main() -> None:
         parser.error(f"There is no folder {args.root / args.category}.")
     if missing := [str(path) for path in args.checkpoints if not path.is_file()]:
         parser.error(f"There is no file {', '.join(missing)}.")
+    return args
+
+
+def main() -> None:
+    """Print the table."""
+    args = arguments(__doc__, MODELS)
     cls, maps = MODELS[args.model]
     data = MVTecAD(root=args.root, category=args.category, num_workers=0)
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in maps}
