@@ -2,8 +2,8 @@ r"""Does a trained student run away? Each image's largest activation at the end 
 
     python benchmarks/activations.py Dmdd path/to/images tile results/compare/runs/Dmdd-tile-*/model.ckpt
 
-Where an image is far above the others, the statistics of a batch hid from the training what the running ones let grow.
-The category is in the layout of MVTec AD.
+Where an image is far above the others, its activations grow from layer to layer. The category is in the layout of
+MVTec AD.
 """
 
 import torch

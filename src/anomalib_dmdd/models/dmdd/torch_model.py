@@ -149,8 +149,8 @@ class DmddModel(Network):
     def freeze_statistics(self) -> None:
         """Normalise with the running statistics from now on, as at test time, until ``train()`` is called.
 
-        A batch's own statistics damp an image that is unlike the others. The running ones do not, and what training
-        never saw could grow from layer to layer, over half of the image (measured, see docs/results.md).
+        Without it the activations of a few images grew from layer to layer, and up to half of the image was marked
+        (measured, see docs/results.md). Our explanation: only the statistics of a batch damp what is unlike the others.
         """
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
