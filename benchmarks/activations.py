@@ -2,14 +2,14 @@ r"""Does a trained student run away? Each image's largest activation at the end 
 
     python benchmarks/activations.py Dmdd path/to/images tile results/compare/runs/Dmdd-tile-*/model.ckpt
 
-Where an image is far above the others, its activations grow from layer to layer. The category is in the layout of
-MVTec AD.
+Where an image is far above the others, its activations grow from layer to layer; DMDD caps them, so look at it with
+`--uncapped`. The category is in the layout of MVTec AD.
 """
 
 import torch
 from anomalib.data import MVTecAD
 from anomalib.models import AnomalibModule
-from maps import arguments
+from maps import arguments, load
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -42,7 +42,7 @@ def main() -> None:
     sets = {"training": data.train_data, "test": data.test_data}
     print(f"| checkpoint | images | median | largest / median | above {FAR} |\n|---|---|---|---|---|")
     for checkpoint in args.checkpoints:
-        model = MODELS[args.model].load_from_checkpoint(checkpoint, visualizer=False).eval()
+        model = load(MODELS[args.model], checkpoint, uncapped=args.uncapped)
         for name, images in sets.items():
             peaks = largest_activations(model, DataLoader(images, batch_size=16, collate_fn=images.collate_fn))
             ratios = peaks / peaks.median()

@@ -11,14 +11,17 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import get_args
 
+import torch
 from ablation import METRICS
 from anomalib.data import MVTecAD
 from anomalib.engine import Engine
+from anomalib.models import AnomalibModule
 
 from anomalib_dmdd import Dmdd, Dskd
 from anomalib_dmdd.compare.measure import accuracy, build_evaluator
 from anomalib_dmdd.models.dmdd import torch_model as dmdd
 from anomalib_dmdd.models.dskd import torch_model as dskd
+from anomalib_dmdd.parts import CappedReLU
 
 MODELS = {"Dmdd": (Dmdd, get_args(dmdd.AnomalyMap)), "Dskd": (Dskd, get_args(dskd.AnomalyMap))}
 """Class and maps of each model."""
@@ -31,12 +34,22 @@ def arguments(description: str | None, models: Iterable[str]) -> argparse.Namesp
     parser.add_argument("root", type=Path, help="folder with categories in the layout of MVTec AD")
     parser.add_argument("category")
     parser.add_argument("checkpoints", type=Path, nargs="+")
+    parser.add_argument("--uncapped", action="store_true", help="without the cap on activations (DMDD's student)")
     args = parser.parse_args()
     if not (args.root / args.category).is_dir():  # Anomalib would set out to download it
         parser.error(f"There is no folder {args.root / args.category}.")
     if missing := [str(path) for path in args.checkpoints if not path.is_file()]:
         parser.error(f"There is no file {', '.join(missing)}.")
     return args
+
+
+def load(cls: type[AnomalibModule], checkpoint: Path, *, uncapped: bool) -> AnomalibModule:
+    """A trained model, if asked for without the cap on its activations."""
+    model = cls.load_from_checkpoint(checkpoint, visualizer=False)
+    for module in model.modules():
+        if uncapped and isinstance(module, CappedReLU):
+            module.cap.fill_(torch.inf)
+    return model.eval()
 
 
 def main() -> None:
@@ -46,7 +59,7 @@ def main() -> None:
     data = MVTecAD(root=args.root, category=args.category, num_workers=0)
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in maps}
     for checkpoint in args.checkpoints:
-        model = cls.load_from_checkpoint(checkpoint, visualizer=False)
+        model = load(cls, checkpoint, uncapped=args.uncapped)
         model.evaluator = build_evaluator()
         for name in maps:
             model.model.anomaly_map = name

@@ -31,19 +31,24 @@ def test_tables_and_pictures_of_a_trained_model(
     parts: DemoParts, demo_root: Path, engine: Callable[..., Engine], tmp_path: Path
 ) -> None:
     training = engine(max_steps=2)
-    training.fit(build("Dskd"), datamodule=parts)
+    training.fit(build("Dmdd"), datamodule=parts)
     checkpoint = training.best_model_path
 
-    table = run("maps.py", "Dskd", demo_root, "flange", checkpoint, checkpoint, folder=tmp_path)
-    activations = run("activations.py", "Dskd", demo_root, "flange", checkpoint, folder=tmp_path)
-    picture = run("cases.py", "Dskd", checkpoint, demo_root, "flange", folder=tmp_path)
+    table = run("maps.py", "Dmdd", demo_root, "flange", checkpoint, checkpoint, folder=tmp_path)
+    capped, uncapped = (
+        run("activations.py", "Dmdd", demo_root, "flange", checkpoint, *flag, folder=tmp_path)
+        for flag in ((), ("--uncapped",))
+    )
+    picture = run("cases.py", "Dmdd", checkpoint, demo_root, "flange", folder=tmp_path)
 
     assert table.returncode == 0, table.stderr
     rows = [line.strip("| ").split(" | ") for line in table.stdout.splitlines() if " ± 0.0" in line]
-    assert [row[0] for row in rows] == ["both", "encoder", "decoder"]
+    assert [row[0] for row in rows] == ["head", "sum", "both", "normality", "abnormality"]
     assert len({tuple(row[1:]) for row in rows}) == len(rows), "the maps differ"
-    assert activations.returncode == 0, activations.stderr
-    assert [line.split(" | ")[1] for line in activations.stdout.splitlines()[2:]] == ["training", "test"]
+    for activations in (capped, uncapped):
+        assert activations.returncode == 0, activations.stderr
+        assert [line.split(" | ")[1] for line in activations.stdout.splitlines()[2:]] == ["training", "test"]
+    assert capped.stdout != uncapped.stdout
     assert picture.returncode == 0, picture.stderr
     assert picture.stdout.count("score") == 16
     assert Image.open(tmp_path / "cases.png").width > 16 * 64

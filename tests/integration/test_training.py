@@ -125,21 +125,6 @@ def test_bikd_follows_the_users_length_through_its_phases(parts: DemoParts, engi
         assert torch.equal(model.model.teacher.conv1.weight, model.model.anchor.features.conv1.weight)
 
 
-def test_dmdd_settles_on_frozen_batch_statistics(parts: DemoParts, engine: EngineFactory) -> None:
-    class Counters(Callback):
-        def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-            del trainer
-            student = [buffer for name, buffer in pl_module.model.named_buffers() if not name.startswith("teacher")]
-            seen.append([int(counter) for counter in student if counter.dtype == torch.long])
-
-    model = build("Dmdd")
-    for start in (0, 8):  # a second training of the same model lets go of them
-        seen: list[list[int]] = []
-        # There is a validation after every step, after which Lightning restores the modes that it found.
-        engine(max_epochs=10, limit_train_batches=1, callbacks=[Counters()]).fit(model, datamodule=parts)
-        assert [set(counters) for counters in seen] == [{start + min(step, 8)} for step in range(1, 11)]
-
-
 def test_no_weights_and_no_network(parts: DemoParts, engine: EngineFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # a machine without a network
     for name in MODELS:

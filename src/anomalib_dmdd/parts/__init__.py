@@ -1,5 +1,6 @@
 """What more than one model is made of: teacher, students, embedding, distances, scale, masks."""
 
+from .activation import CappedReLU, cap_activations
 from .distance import cosine_distance, flat_cosine_distance, geometric_mean, hard_mean, sum_of_layers, upsample
 from .embedding import BottleneckEmbedding
 from .masks import ANOMALOUS_CELL, anomalous_area, masked_mean
@@ -11,10 +12,12 @@ from .teacher import Teacher
 __all__ = [
     "ANOMALOUS_CELL",
     "BottleneckEmbedding",
+    "CappedReLU",
     "DecoderStudent",
     "NormalScale",
     "Teacher",
     "anomalous_area",
+    "cap_activations",
     "convolution",
     "cosine_distance",
     "encoder_student",

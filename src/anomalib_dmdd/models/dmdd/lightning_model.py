@@ -21,9 +21,6 @@ from .loss import DmddLoss
 from .post_processor import DmddPostProcessor
 from .torch_model import AnomalyMap, DmddModel
 
-SETTLING = 0.8
-"""From this share of the training on, batch statistics are frozen (our choice, measured)."""
-
 
 class Dmdd(Distillation, AnomalibModule):
     """Dual-Modeling Decouple Distillation (Liu, Wang, Leng, Zhang; ACM MM 2024; arXiv 2408.03888).
@@ -73,17 +70,6 @@ class Dmdd(Distillation, AnomalibModule):
         self.check_input_size()
         self.simulator = AnomalySimulator(textures=textures, foreground=foreground)
         self.loss = DmddLoss()
-
-    def on_fit_start(self) -> None:
-        """Let go of the batch statistics that an earlier training of this model froze."""
-        super().on_fit_start()
-        self.model.train()
-
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Towards the end, train the student as it is used: normalised by its running statistics."""
-        super().on_train_batch_start(batch, batch_idx)
-        if self.training_progress >= SETTLING:
-            self.model.freeze_statistics()
 
     def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> Tensor:
         """Simulate anomalies on the batch and learn from the pairs."""

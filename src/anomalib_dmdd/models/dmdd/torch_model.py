@@ -16,6 +16,7 @@ from anomalib_dmdd.parts import (
     DecoderStudent,
     NormalScale,
     Teacher,
+    cap_activations,
     convolution,
     cosine_distance,
     geometric_mean,
@@ -141,20 +142,12 @@ class DmddModel(Network):
         self.multiple = 2 * reductions[-1]
         self.embedding = BottleneckEmbedding(channels, reductions)
         self.decoder = DecoderStudent(self.embedding.width, channels, reductions, signed=signed)
+        for part in (self.embedding, self.decoder):
+            cap_activations(part)
         self.decouple = nn.ModuleList(Decouple(channel, signed) for channel in channels)
         self.scale = NormalScale(maps=2 * len(channels))
         self.head = SegmentationHead(maps=2 * len(channels))
         self.to(memory_format=torch.channels_last)  # the layout in which convolutions are fastest
-
-    def freeze_statistics(self) -> None:
-        """Normalise with the running statistics from now on, as at test time, until ``train()`` is called.
-
-        Without it the activations of a few images grew from layer to layer, and up to half of the image was marked
-        (measured, see docs/results.md). Our explanation: only the statistics of a batch damp what is unlike the others.
-        """
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
-                module.eval()
 
     def student(self, teacher: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Normality and abnormality features of each scale from the teacher's features."""
