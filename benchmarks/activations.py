@@ -2,8 +2,8 @@ r"""Does a trained student run away? Each image's largest activation at the end 
 
     python benchmarks/activations.py Dmdd path/to/images tile results/compare/runs/Dmdd-tile-*/model.ckpt
 
-Where an image is far above the others, its activations grow from layer to layer; DMDD caps them, so look at it with
-`--uncapped`. The category is in the layout of MVTec AD.
+Where an image is far above the others, its activations grow from layer to layer. DMDD damps them; `--running` shows it
+without. The category is in the layout of MVTec AD.
 """
 
 import torch
@@ -42,7 +42,7 @@ def main() -> None:
     sets = {"training": data.train_data, "test": data.test_data}
     print(f"| checkpoint | images | median | largest / median | above {FAR} |\n|---|---|---|---|---|")
     for checkpoint in args.checkpoints:
-        model = load(MODELS[args.model], checkpoint, uncapped=args.uncapped)
+        model = load(MODELS[args.model], checkpoint, running=args.running)
         for name, images in sets.items():
             peaks = largest_activations(model, DataLoader(images, batch_size=16, collate_fn=images.collate_fn))
             ratios = peaks / peaks.median()

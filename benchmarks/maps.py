@@ -11,7 +11,6 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import get_args
 
-import torch
 from ablation import METRICS
 from anomalib.data import MVTecAD
 from anomalib.engine import Engine
@@ -21,7 +20,7 @@ from anomalib_dmdd import Dmdd, Dskd
 from anomalib_dmdd.compare.measure import accuracy, build_evaluator
 from anomalib_dmdd.models.dmdd import torch_model as dmdd
 from anomalib_dmdd.models.dskd import torch_model as dskd
-from anomalib_dmdd.parts import CappedReLU
+from anomalib_dmdd.parts import MemberBatchNorm2d
 
 MODELS = {"Dmdd": (Dmdd, get_args(dmdd.AnomalyMap)), "Dskd": (Dskd, get_args(dskd.AnomalyMap))}
 """Class and maps of each model."""
@@ -34,7 +33,7 @@ def arguments(description: str | None, models: Iterable[str]) -> argparse.Namesp
     parser.add_argument("root", type=Path, help="folder with categories in the layout of MVTec AD")
     parser.add_argument("category")
     parser.add_argument("checkpoints", type=Path, nargs="+")
-    parser.add_argument("--uncapped", action="store_true", help="without the cap on activations (DMDD's student)")
+    parser.add_argument("--running", action="store_true", help="normalise by the running statistics alone (DMDD)")
     args = parser.parse_args()
     if not (args.root / args.category).is_dir():  # Anomalib would set out to download it
         parser.error(f"There is no folder {args.root / args.category}.")
@@ -43,12 +42,12 @@ def arguments(description: str | None, models: Iterable[str]) -> argparse.Namesp
     return args
 
 
-def load(cls: type[AnomalibModule], checkpoint: Path, *, uncapped: bool) -> AnomalibModule:
-    """A trained model, if asked for without the cap on its activations."""
+def load(cls: type[AnomalibModule], checkpoint: Path, *, running: bool) -> AnomalibModule:
+    """A trained model, if asked for without the image's own share in the statistics that it is normalised by."""
     model = cls.load_from_checkpoint(checkpoint, visualizer=False)
     for module in model.modules():
-        if uncapped and isinstance(module, CappedReLU):
-            module.cap.fill_(torch.inf)
+        if running and isinstance(module, MemberBatchNorm2d):
+            module.share = 0
     return model.eval()
 
 
@@ -59,7 +58,7 @@ def main() -> None:
     data = MVTecAD(root=args.root, category=args.category, num_workers=0)
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in maps}
     for checkpoint in args.checkpoints:
-        model = load(cls, checkpoint, uncapped=args.uncapped)
+        model = load(cls, checkpoint, running=args.running)
         model.evaluator = build_evaluator()
         for name in maps:
             model.model.anomaly_map = name

@@ -35,9 +35,9 @@ def test_tables_and_pictures_of_a_trained_model(
     checkpoint = training.best_model_path
 
     table = run("maps.py", "Dmdd", demo_root, "flange", checkpoint, checkpoint, folder=tmp_path)
-    capped, uncapped = (
+    damped, plain = (
         run("activations.py", "Dmdd", demo_root, "flange", checkpoint, *flag, folder=tmp_path)
-        for flag in ((), ("--uncapped",))
+        for flag in ((), ("--running",))
     )
     picture = run("cases.py", "Dmdd", checkpoint, demo_root, "flange", folder=tmp_path)
 
@@ -45,10 +45,10 @@ def test_tables_and_pictures_of_a_trained_model(
     rows = [line.strip("| ").split(" | ") for line in table.stdout.splitlines() if " ± 0.0" in line]
     assert [row[0] for row in rows] == ["head", "sum", "both", "normality", "abnormality"]
     assert len({tuple(row[1:]) for row in rows}) == len(rows), "the maps differ"
-    for activations in (capped, uncapped):
+    for activations in (damped, plain):
         assert activations.returncode == 0, activations.stderr
         assert [line.split(" | ")[1] for line in activations.stdout.splitlines()[2:]] == ["training", "test"]
-    assert capped.stdout != uncapped.stdout
+    assert damped.stdout != plain.stdout
     assert picture.returncode == 0, picture.stderr
     assert picture.stdout.count("score") == 16
     assert Image.open(tmp_path / "cases.png").width > 16 * 64

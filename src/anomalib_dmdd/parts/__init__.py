@@ -1,9 +1,9 @@
 """What more than one model is made of: teacher, students, embedding, distances, scale, masks."""
 
-from .activation import CappedReLU, cap_activations
 from .distance import cosine_distance, flat_cosine_distance, geometric_mean, hard_mean, sum_of_layers, upsample
 from .embedding import BottleneckEmbedding
 from .masks import ANOMALOUS_CELL, anomalous_area, masked_mean
+from .normalization import MemberBatchNorm2d, normalize_as_members
 from .residual import convolution
 from .scale import NormalScale
 from .students import DecoderStudent, encoder_student
@@ -12,12 +12,11 @@ from .teacher import Teacher
 __all__ = [
     "ANOMALOUS_CELL",
     "BottleneckEmbedding",
-    "CappedReLU",
     "DecoderStudent",
+    "MemberBatchNorm2d",
     "NormalScale",
     "Teacher",
     "anomalous_area",
-    "cap_activations",
     "convolution",
     "cosine_distance",
     "encoder_student",
@@ -25,6 +24,7 @@ __all__ = [
     "geometric_mean",
     "hard_mean",
     "masked_mean",
+    "normalize_as_members",
     "sum_of_layers",
     "upsample",
 ]

@@ -16,10 +16,10 @@ from anomalib_dmdd.parts import (
     DecoderStudent,
     NormalScale,
     Teacher,
-    cap_activations,
     convolution,
     cosine_distance,
     geometric_mean,
+    normalize_as_members,
     upsample,
 )
 
@@ -142,9 +142,9 @@ class DmddModel(Network):
         self.multiple = 2 * reductions[-1]
         self.embedding = BottleneckEmbedding(channels, reductions)
         self.decoder = DecoderStudent(self.embedding.width, channels, reductions, signed=signed)
-        for part in (self.embedding, self.decoder):
-            cap_activations(part)
         self.decouple = nn.ModuleList(Decouple(channel, signed) for channel in channels)
+        for part in (self.embedding.compress, self.decoder.stages[0]):  # the smallest maps: it costs no time there
+            normalize_as_members(part)
         self.scale = NormalScale(maps=2 * len(channels))
         self.head = SegmentationHead(maps=2 * len(channels))
         self.to(memory_format=torch.channels_last)  # the layout in which convolutions are fastest
