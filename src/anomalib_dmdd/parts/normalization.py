@@ -28,7 +28,7 @@ class MemberBatchNorm2d(nn.BatchNorm2d):
         """Normalised features of the input's shape ``(N, C, h, w)``."""
         if self.training:
             return super().forward(features)
-        # Exports fold this into the convolution before it; what follows is measured in running deviations.
+        # In units of running deviations; without weight and bias, exports fold it into the convolution before it.
         features = F.batch_norm(features, self.running_mean, self.running_var, eps=self.eps)
         mean = self.share * features.mean((2, 3), keepdim=True)
         var = 1 - self.share + self.share * features.square().mean((2, 3), keepdim=True) - mean.square()

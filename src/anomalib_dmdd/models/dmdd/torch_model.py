@@ -143,7 +143,7 @@ class DmddModel(Network):
         self.embedding = BottleneckEmbedding(channels, reductions)
         self.decoder = DecoderStudent(self.embedding.width, channels, reductions, signed=signed)
         self.decouple = nn.ModuleList(Decouple(channel, signed) for channel in channels)
-        for part in (self.embedding.compress, self.decoder.stages[0]):  # the smallest maps: it costs no time there
+        for part in (self.embedding.compress, self.decoder.stages[0]):  # the smallest maps, where it costs least
             normalize_as_members(part)
         self.scale = NormalScale(maps=2 * len(channels))
         self.head = SegmentationHead(maps=2 * len(channels))
