@@ -12,8 +12,7 @@ class MemberBatchNorm2d(nn.BatchNorm2d):
     they are mixed with the image's own, as by MixNorm (Hu et al., arXiv 2110.11478) for images of another domain.
 
     Attributes:
-        share: Weight of the image's own statistics. In a batch of 16 images and their 16 twins it is the two's share
-            (our choice).
+        share: Weight of the image's own statistics, that of an image and its twin in a batch of 16 pairs (our choice).
 
     Example:
         >>> import torch
