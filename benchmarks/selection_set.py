@@ -38,7 +38,10 @@ def main() -> None:
     parser.add_argument("--anomalies", type=int, default=3, help="simulated anomalies per held-out image")
     parser.add_argument("--size", type=int, default=256, help="side of the images in pixels")
     args = parser.parse_args()
-    good = sorted(path for path in (args.root / args.category / "train/good").iterdir() if path.is_file())
+    source = args.root / args.category / "train/good"
+    if not source.is_dir():
+        parser.error(f"There is no folder {source}.")
+    good = sorted(path for path in source.iterdir() if path.is_file())
     out = args.out / args.category
     if out.exists():
         parser.error(f"{out} exists; remove it or choose another folder")

@@ -1,4 +1,4 @@
-"""The scripts of the benchmarks folder that read trained models, as a person runs them."""
+"""The scripts of the benchmarks folder that need no network and little time, as a person runs them."""
 
 import os
 import subprocess
@@ -6,9 +6,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from anomalib.engine import Engine
 from conftest import build
 from PIL import Image
+from torchvision.io import ImageReadMode, read_image
 
 from anomalib_dmdd import DemoParts
 
@@ -61,3 +63,29 @@ def test_missing_inputs_are_named(tmp_path: Path) -> None:
     assert (no_folder.returncode, no_file.returncode) == (2, 2)
     assert f"There is no folder {tmp_path / 'screw'}." in no_folder.stderr
     assert "There is no file model.ckpt." in no_file.stderr
+
+
+def test_a_selection_set_holds_out_images_and_changes_them_within_their_masks(demo_root: Path, tmp_path: Path) -> None:
+    made = run("selection_set.py", demo_root, "flange", "selection", "--anomalies", "2", folder=tmp_path)
+    again = run("selection_set.py", demo_root, "flange", "selection", folder=tmp_path)
+    nothing = run("selection_set.py", demo_root, "flnge", "selection", folder=tmp_path)
+
+    assert made.returncode == 0, made.stderr
+    new, source = tmp_path / "selection/flange", demo_root / "flange/train/good"
+    trained, good, simulated = (
+        sorted((new / split).iterdir()) for split in ("train/good", "test/good", "test/simulated")
+    )
+    assert sorted(path.name for path in trained + good) == sorted(path.name for path in source.iterdir())
+    assert all(path.read_bytes() == (source / path.name).read_bytes() for path in trained + good)
+    assert len(simulated) == 2 * len(good)
+    assert len(good) == pytest.approx(len(trained + good) / 5, abs=1)
+    for path in simulated:
+        held_out = new / "test/good" / f"{path.stem.rsplit('_', 1)[0]}.png"
+        image, original = (read_image(str(file), ImageReadMode.RGB) for file in (path, held_out))
+        mask = read_image(str(new / "ground_truth/simulated" / f"{path.stem}_mask.png"), ImageReadMode.GRAY) > 0
+        change = (image.int() - original.int()).abs().amax(0, keepdim=True)
+        assert change[~mask].max() <= 1, "rounding alone outside of the mask"
+        assert change[mask].float().mean() > 10
+    assert (again.returncode, nothing.returncode) == (2, 2)
+    assert "selection/flange exists; remove it or choose another folder" in again.stderr
+    assert f"There is no folder {demo_root / 'flnge/train/good'}." in nothing.stderr
