@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from anomalib_dmdd.synthesis import MildAugmentation
+
 from .network import Network
 
 logger = logging.getLogger(__name__)
@@ -32,6 +34,7 @@ class Distillation(LightningModule):
     method_steps: ClassVar[int] = 5000
     model: Network
     input_size: tuple[int, int] | None
+    augmentation: MildAugmentation | None
     _own_length = False
 
     def method_epochs(self, steps_per_epoch: int) -> int:
@@ -126,6 +129,11 @@ class Distillation(LightningModule):
                 f"The pre-processor resizes images to {tuple(size)}, but {type(self).__name__} with this backbone "
                 f"needs a height and width that are multiples of {multiple}, for example {fitting}."
             )
+
+    def augmented(self, images: Tensor) -> Tensor:
+        """Mildly augmented images ``(N, 3, H, W)``; unchanged where the data module has augmentations of its own."""
+        own = getattr(getattr(self.trainer, "datamodule", None), "train_augmentations", None)
+        return images if own or self.augmentation is None else self.augmentation(images)
 
     def log_loss(self, parts: Any, batch: Batch) -> Tensor:  # noqa: ANN401  # any named tuple
         """Log the terms of a loss, a named tuple of scalars, and their sum, which is returned."""

@@ -1,6 +1,6 @@
 """What more than one model is made of: teacher, students, embedding, distances, scale, masks."""
 
-from .distance import cosine_distance, flat_cosine_distance, geometric_mean, hard_mean, sum_of_layers, upsample
+from .distance import cosine_distance, geometric_mean, hard_mean, sum_of_layers, upsample
 from .embedding import BottleneckEmbedding
 from .masks import ANOMALOUS_CELL, anomalous_area, masked_mean
 from .normalization import MemberBatchNorm2d, normalize_as_members
@@ -20,7 +20,6 @@ __all__ = [
     "convolution",
     "cosine_distance",
     "encoder_student",
-    "flat_cosine_distance",
     "geometric_mean",
     "hard_mean",
     "masked_mean",

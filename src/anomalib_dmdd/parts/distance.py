@@ -25,19 +25,6 @@ def cosine_distance(features: Tensor, target: Tensor) -> Tensor:
     return 1 - F.cosine_similarity(features.float(), target.float(), dim=1).unsqueeze(1)
 
 
-def flat_cosine_distance(features: Tensor, target: Tensor) -> Tensor:
-    """Cosine distance of whole feature maps, flattened to one vector per image (RD4AD's code).
-
-    Args:
-        features: Feature map ``(N, C, h, w)``.
-        target: Feature map of the same shape.
-
-    Returns:
-        Distances ``(N,)`` in single precision.
-    """
-    return 1 - F.cosine_similarity(features.float().flatten(1), target.float().flatten(1), dim=1)
-
-
 def hard_mean(distances: Tensor) -> Tensor:
     """Mean in which a distance weighs as much as it is large: the student learns most where it is worst (our choice).
 

@@ -17,6 +17,7 @@ class BottleneckEmbedding(nn.Module):
         reductions: Their strides, powers of two that do not fall.
         depth: Residual blocks of the compressing stage; the first halves the map.
         inputs: How many sets of such features are joined, e.g. 2 for a student's beside the teacher's.
+        dropout: Probability with which a joined feature is zeroed in training, before the compressing stage.
 
     Attributes:
         width: Channels of the embedding, twice those of the deepest input.
@@ -28,13 +29,16 @@ class BottleneckEmbedding(nn.Module):
         torch.Size([2, 512, 2, 2])
     """
 
-    def __init__(self, channels: Sequence[int], reductions: Sequence[int], depth: int = 2, inputs: int = 1) -> None:
+    def __init__(
+        self, channels: Sequence[int], reductions: Sequence[int], depth: int = 2, inputs: int = 1, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         deepest = channels[-1]
         self.reduce = nn.ModuleList(
             _reduce(inputs * channel, deepest, int(log2(reductions[-1] / reduction)))
             for channel, reduction in zip(channels, reductions, strict=True)
         )
+        self.dropout = nn.Dropout(dropout)
         self.width = 2 * deepest
         narrow = bottleneck_width(channels, self.width)
         self.compress = nn.Sequential(
@@ -45,7 +49,7 @@ class BottleneckEmbedding(nn.Module):
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Map features ``(N, C_k, H / r_k, W / r_k)`` to ``(N, width, H / 2r, W / 2r)``, r being the deepest stride."""
         joined = torch.cat([reduce(level) for reduce, level in zip(self.reduce, features, strict=True)], dim=1)
-        embedding: Tensor = self.compress(joined)
+        embedding: Tensor = self.compress(self.dropout(joined))
         return embedding
 
 

@@ -1,5 +1,6 @@
-"""Simulated anomalies: normal images -> (anomalous images, masks), batched, on the device of the batch."""
+"""Changes of normal images, batched on their device: mild augmentation and simulated anomalies with masks."""
 
+from .augmentation import MildAugmentation
 from .simulator import AnomalySimulator
 
-__all__ = ["AnomalySimulator"]
+__all__ = ["AnomalySimulator", "MildAugmentation"]

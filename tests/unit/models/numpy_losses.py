@@ -14,12 +14,6 @@ def distance(first: torch.Tensor, second: torch.Tensor) -> np.ndarray:
     return 1 - (a * b).sum(1) / (np.sqrt((a**2).sum(1)) * np.sqrt((b**2).sum(1)))
 
 
-def flat_distance(first: torch.Tensor, second: torch.Tensor) -> np.ndarray:
-    """``1 - cos`` per image, ``(N,)``."""
-    a, b = array(first).reshape(len(first), -1), array(second).reshape(len(second), -1)
-    return 1 - np.einsum("ni,ni->n", a, b) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
-
-
 def cells(mask: torch.Tensor, side: int) -> np.ndarray:
     """Share of anomalous area in the cells of a side x side grid, ``(N, side, side)``."""
     n, _, height, width = mask.shape

@@ -6,7 +6,7 @@ import torch
 from scipy.spatial.distance import cosine
 from scipy.stats import gmean
 
-from anomalib_dmdd.parts import cosine_distance, flat_cosine_distance, geometric_mean, hard_mean, sum_of_layers
+from anomalib_dmdd.parts import cosine_distance, geometric_mean, hard_mean, sum_of_layers
 
 
 def test_cosine_distance_at_each_position() -> None:
@@ -17,12 +17,6 @@ def test_cosine_distance_at_each_position() -> None:
         image, row, column = index
         expected = cosine(features[image, :, row, column].numpy(), target[image, :, row, column].numpy())
         assert distance[image, 0, row, column].item() == pytest.approx(expected, abs=1e-5)
-
-
-def test_flat_cosine_distance_of_each_image() -> None:
-    features, target = torch.randn(2, 5, 3, 4), torch.randn(2, 5, 3, 4)
-    expected = [cosine(f.flatten().numpy(), t.flatten().numpy()) for f, t in zip(features, target, strict=True)]
-    assert flat_cosine_distance(features, target).tolist() == pytest.approx(expected, abs=1e-5)
 
 
 def test_hard_mean_pulls_at_far_positions_and_as_strongly_as_a_mean() -> None:

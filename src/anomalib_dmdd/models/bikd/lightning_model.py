@@ -15,7 +15,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from anomalib_dmdd.models.distillation import Distillation
-from anomalib_dmdd.synthesis import AnomalySimulator
+from anomalib_dmdd.synthesis import AnomalySimulator, MildAugmentation
 
 from .loss import BikdLoss, margin_reached, schedule, teacher_drift
 from .post_processor import BikdPostProcessor
@@ -39,6 +39,8 @@ class Bikd(Distillation, AnomalibModule):
         textures: A folder of images that simulated anomalies take their texture from; without it they are made from
             the training images.
         foreground: Keep simulated anomalies on the object where one stands out from the background.
+        augment: Move, turn, scale and brighten each training image a little. It has no effect where the data module has
+            augmentations of its own.
         pre_processor: Anomalib's, or False.
         post_processor: :class:`BikdPostProcessor` by default, or False.
         evaluator: Anomalib's, or False.
@@ -58,6 +60,7 @@ class Bikd(Distillation, AnomalibModule):
         teacher_weights: str | Path | None = None,
         textures: str | Path | None = None,
         foreground: bool = True,
+        augment: bool = True,
         pre_processor: PreProcessor | bool = True,
         post_processor: PostProcessor | bool = True,
         evaluator: Evaluator | bool = True,
@@ -68,6 +71,7 @@ class Bikd(Distillation, AnomalibModule):
         )
         self.model = BikdModel(backbone, layers, pre_trained, teacher_weights)
         self.check_input_size()
+        self.augmentation = MildAugmentation() if augment else None
         self.simulator = AnomalySimulator(textures=textures, foreground=foreground)
         self.loss = BikdLoss()
 
@@ -75,8 +79,9 @@ class Bikd(Distillation, AnomalibModule):
         """The student learns from the batch; in the middle of the training the teacher learns from anomalies on it."""
         del args, kwargs
         weight = schedule(self.training_progress)
-        anomalous, mask = self.simulator(batch.image) if weight else (None, None)
-        features = self.model(batch.image, anomalous)
+        images = self.augmented(batch.image)
+        anomalous, mask = self.simulator(images) if weight else (None, None)
+        features = self.model(images, anomalous)
         if mask is not None:  # guards against collapse; the README says what is healthy
             guards = {
                 "teacher_drift": teacher_drift(features).detach() / len(features.teacher),

@@ -15,7 +15,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from anomalib_dmdd.models.distillation import Distillation
-from anomalib_dmdd.synthesis import AnomalySimulator
+from anomalib_dmdd.synthesis import AnomalySimulator, MildAugmentation
 
 from .loss import DmddLoss
 from .post_processor import DmddPostProcessor
@@ -38,6 +38,8 @@ class Dmdd(Distillation, AnomalibModule):
         foreground: Keep simulated anomalies on the object where one stands out from the background.
         anomaly_map: The map that is reported: the ``head``'s, the ``sum`` of all distances, ``both`` together, or one
             branch alone, ``normality`` or ``abnormality``.
+        augment: Move, turn, scale and brighten each training image a little. It has no effect where the data module has
+            augmentations of its own.
         pre_processor: Anomalib's, or False.
         post_processor: :class:`DmddPostProcessor` by default, or False.
         evaluator: Anomalib's, or False.
@@ -58,6 +60,7 @@ class Dmdd(Distillation, AnomalibModule):
         textures: str | Path | None = None,
         foreground: bool = True,
         anomaly_map: AnomalyMap = "both",
+        augment: bool = True,
         pre_processor: PreProcessor | bool = True,
         post_processor: PostProcessor | bool = True,
         evaluator: Evaluator | bool = True,
@@ -68,14 +71,16 @@ class Dmdd(Distillation, AnomalibModule):
         )
         self.model = DmddModel(backbone, layers, pre_trained, teacher_weights, anomaly_map)
         self.check_input_size()
+        self.augmentation = MildAugmentation() if augment else None
         self.simulator = AnomalySimulator(textures=textures, foreground=foreground)
         self.loss = DmddLoss()
 
     def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> Tensor:
         """Simulate anomalies on the batch and learn from the pairs."""
         del args, kwargs
-        anomalous, mask = self.simulator(batch.image)
-        return self.log_loss(self.loss(self.model(batch.image, anomalous), mask), batch)
+        images = self.augmented(batch.image)
+        anomalous, mask = self.simulator(images)
+        return self.log_loss(self.loss(self.model(images, anomalous), mask), batch)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """One Adam for student and head, whose gradients are disjoint (student: URD's code; head's rate: ours)."""

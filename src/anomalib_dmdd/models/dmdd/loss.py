@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import sigmoid_focal_loss
 
-from anomalib_dmdd.parts import ANOMALOUS_CELL, anomalous_area, cosine_distance, flat_cosine_distance, masked_mean
+from anomalib_dmdd.parts import ANOMALOUS_CELL, anomalous_area, cosine_distance, hard_mean, masked_mean
 
 from .torch_model import DmddFeatures
 
@@ -24,7 +24,7 @@ class DmddLossParts(NamedTuple):
 
 
 def normality_guidance(anomalous: Sequence[Tensor], normal: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-    """NGM: sum over the layers of ``d(N(I_a), T(I)) + d(N(I), T(I))``, d on flattened maps (paper; form as in URD).
+    """NGM: sum over the layers of ``d(N(I_a), T(I)) + d(N(I), T(I))``, d a mean over positions that favours far ones.
 
     Args:
         anomalous: N(I_a), one map ``(N, C_k, h_k, w_k)`` per layer.
@@ -32,7 +32,7 @@ def normality_guidance(anomalous: Sequence[Tensor], normal: Sequence[Tensor], te
         teacher: T(I), the same shapes.
     """
     terms = [
-        flat_cosine_distance(guided, target).mean() + flat_cosine_distance(plain, target).mean()
+        hard_mean(cosine_distance(guided, target)) + hard_mean(cosine_distance(plain, target))
         for guided, plain, target in zip(anomalous, normal, teacher, strict=True)
     ]
     return torch.stack(terms).sum()

@@ -140,7 +140,7 @@ class DmddModel(Network):
         self.teacher = Teacher(backbone, layers, pre_trained, teacher_weights)
         channels, reductions, signed = self.teacher.channels, self.teacher.reductions, self.teacher.signed
         self.multiple = 2 * reductions[-1]
-        self.embedding = BottleneckEmbedding(channels, reductions)
+        self.embedding = BottleneckEmbedding(channels, reductions, dropout=0.2)
         self.decoder = DecoderStudent(self.embedding.width, channels, reductions, signed=signed)
         self.decouple = nn.ModuleList(Decouple(channel, signed) for channel in channels)
         for part in (self.embedding.compress, self.decoder.stages[0]):  # the smallest maps, where it costs least

@@ -15,6 +15,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from anomalib_dmdd.models.distillation import Distillation
+from anomalib_dmdd.synthesis import MildAugmentation
 
 from .loss import DskdLoss
 from .post_processor import DskdPostProcessor
@@ -36,6 +37,8 @@ class Dskd(Distillation, AnomalibModule):
             ``student``'s alone, or only the ``teacher``'s (a control: plain reverse distillation).
         anomaly_map: Whose distances are reported: those of ``both`` students, in each layer their harmonic mean per
             position, or of one alone, ``encoder`` or ``decoder``.
+        augment: Move, turn, scale and brighten each training image a little. It has no effect where the data module has
+            augmentations of its own.
         pre_processor: Anomalib's, or False.
         post_processor: :class:`DskdPostProcessor` by default, or False.
         evaluator: Anomalib's, or False.
@@ -55,6 +58,7 @@ class Dskd(Distillation, AnomalibModule):
         teacher_weights: str | Path | None = None,
         embedding_input: EmbeddingInput = "both",
         anomaly_map: AnomalyMap = "both",
+        augment: bool = True,
         pre_processor: PreProcessor | bool = True,
         post_processor: PostProcessor | bool = True,
         evaluator: Evaluator | bool = True,
@@ -65,6 +69,7 @@ class Dskd(Distillation, AnomalibModule):
         )
         self.model = DskdModel(backbone, layers, pre_trained, teacher_weights, embedding_input, anomaly_map)
         self.check_input_size()
+        self.augmentation = MildAugmentation() if augment else None
         self.loss = DskdLoss()
 
     def method_epochs(self, steps_per_epoch: int) -> int:
@@ -75,7 +80,7 @@ class Dskd(Distillation, AnomalibModule):
     def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> Tensor:
         """Match both students with the teacher on normal images."""
         del args, kwargs
-        return self.log_loss(self.loss(self.model(batch.image)), batch)
+        return self.log_loss(self.loss(self.model(self.augmented(batch.image))), batch)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Adam for both students and the embedding (settings: RD4AD's)."""
