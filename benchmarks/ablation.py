@@ -62,18 +62,18 @@ class DmddWithHeads(Dmdd):
         """The model's own step, with the losses of the other heads."""
         del args, kwargs
         anomalous, mask = self.simulator(batch.image)
-        loss = self.log_loss(self.loss(self.model(batch.image, anomalous), mask), batch)
+        loss = self.log_and_sum(self.loss(self.model(batch.image, anomalous), mask), batch)
         masks = torch.cat([torch.zeros_like(mask), mask])
         return loss + torch.stack([segmentation(logits, masks) for logits in self.model.head.logits]).sum()
 
     def maps(self) -> Sequence[str]:
         """Names of the maps that :meth:`report` knows."""
-        return ["normality", "abnormality", "sum", *self.model.head, "both"]
+        return ["normality", "abnormality", "sum", *self.model.head, "head_x_normality"]
 
     def report(self, name: str) -> None:
         """Report a map of the model, or that of one of the heads."""
         heads = self.model.head
-        self.model.anomaly_map, heads.chosen = ("head", name) if name in heads else (name, "head")
+        self.model.anomaly_map_mode, heads.chosen = ("head", name) if name in heads else (name, "head")
 
 
 class DskdMaps(Dskd):
@@ -81,11 +81,11 @@ class DskdMaps(Dskd):
 
     def maps(self) -> Sequence[str]:
         """Names of the maps that :meth:`report` knows."""
-        return ["both", "encoder", "decoder"]
+        return ["harmonic", "encoder", "decoder"]
 
     def report(self, name: str) -> None:
         """Report one student's map, or both."""
-        self.model.anomaly_map = name
+        self.model.anomaly_map_mode = name
 
 
 class BikdForwardOnly(Bikd):
@@ -94,7 +94,7 @@ class BikdForwardOnly(Bikd):
     def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> Tensor:
         """Forward distillation."""
         del args, kwargs
-        return self.log_loss(self.loss(self.model(batch.image)), batch)
+        return self.log_and_sum(self.loss(self.model(batch.image)), batch)
 
 
 class BikdWith(Bikd):

@@ -16,15 +16,15 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from anomalib_dmdd import DemoParts, Dmdd
-from anomalib_dmdd.models.dmdd import DmddPostProcessor
+from anomalib_dmdd.models.base import DistillationPostProcessor
 
 
-class IgnoreBorder(DmddPostProcessor):
+class IgnoreBorder(DistillationPostProcessor):
     """Sets the anomaly map to zero near the border, before the image score is taken from it.
 
     Args:
         border: Width of the border in pixels of the map.
-        **settings: What the post-processor of DMDD takes.
+        **settings: Arguments of the default post-processor.
     """
 
     def __init__(self, border: int = 8, **settings: Any) -> None:

@@ -194,8 +194,9 @@ def test_benchmark_beside_patchcore(tmp_path: Path, few_parts: Path) -> None:
     program = """
 from anomalib.cli.cli import main
 from anomalib.models import Dmdd
+from anomalib_dmdd.models.base import DefaultLength
 
-Dmdd.method_steps = 2
+Dmdd.default_length = DefaultLength(steps=2)
 main()
 """
 

@@ -16,6 +16,7 @@ from lightning import LightningModule, Trainer, seed_everything
 from lightning.pytorch import Callback
 
 from anomalib_dmdd import DemoParts
+from anomalib_dmdd.models.base import DefaultLength
 
 EngineFactory = Callable[..., Engine]
 
@@ -94,7 +95,7 @@ def test_the_methods_own_length_ends_with_a_validation(
     parts: DemoParts, engine: EngineFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = build("Dmdd")
-    monkeypatch.setattr(type(model), "method_steps", 20)
+    monkeypatch.setattr(type(model), "default_length", DefaultLength(steps=20))
     run = engine()
     run.fit(model, datamodule=parts)
     assert run.trainer.global_step == 30  # two epochs of 15 steps
@@ -116,13 +117,13 @@ def test_bikd_follows_the_users_length_through_its_phases(parts: DemoParts, engi
         recorder, model = Recorder(), build("Bikd")
         start = [parameter.clone() for parameter in model.teacher_parameters()]
         engine(callbacks=[recorder], **length).fit(model, datamodule=parts)
-        backward = [step["train_loss_backward_step"] for step in recorder.logged]
+        backward = [step["train_loss_backward_kd_step"] for step in recorder.logged]
         assert [value > 0 for value in backward] == [False] * 3 + [True] * 5 + [False] * 2
         assert "teacher_drift" in recorder.logged[-1]
         assert "margin_reached" in recorder.logged[-1]
         moved = zip(start, model.teacher_parameters(), strict=True)
         assert any(not torch.equal(before, after) for before, after in moved)
-        assert torch.equal(model.model.teacher.conv1.weight, model.model.anchor.features.conv1.weight)
+        assert torch.equal(model.model.teacher.features.conv1.weight, model.model.anchor.features.conv1.weight)
 
 
 def test_no_weights_and_no_network(parts: DemoParts, engine: EngineFactory, monkeypatch: pytest.MonkeyPatch) -> None:

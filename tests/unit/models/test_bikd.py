@@ -7,15 +7,16 @@ import pytest
 import torch
 from numpy_losses import cells, distance, half_mask, mean_of, random_features
 
+from anomalib_dmdd.models.bikd.lightning_model import backward_weight
 from anomalib_dmdd.models.bikd.loss import (
     BikdLoss,
     backward_distillation,
     forward_distillation,
     margin_reached,
-    schedule,
     teacher_drift,
 )
 from anomalib_dmdd.models.bikd.torch_model import BikdFeatures, BikdModel
+from anomalib_dmdd.models.components import Teacher
 
 
 @pytest.fixture
@@ -69,20 +70,20 @@ def test_margin_reached(features: BikdFeatures) -> None:
 def test_total_is_weighted_by_the_schedule(features: BikdFeatures) -> None:
     mask = half_mask()
     parts = BikdLoss()(features, mask, weight=0.25)
-    assert float(parts.forward) == pytest.approx(float(forward_distillation(features)))
-    assert float(parts.backward) == pytest.approx(0.25 * float(backward_distillation(features, mask)))
+    assert float(parts.forward_kd) == pytest.approx(float(forward_distillation(features)))
+    assert float(parts.backward_kd) == pytest.approx(0.25 * float(backward_distillation(features, mask)))
     assert float(parts.anchor) == pytest.approx(float(teacher_drift(features)))
     assert float(torch.stack(BikdLoss()(features)[1:]).sum()) == 0
 
 
-def test_schedule_has_three_phases() -> None:
-    assert [schedule(t) for t in (0.0, 0.19, 0.8, 1.0)] == [0, 0, 0, 0]
-    assert [schedule(t) for t in (0.2, 0.25, 0.4, 0.7)] == pytest.approx([0, 0.25, 1, 1])
+def test_backward_weight_has_three_phases() -> None:
+    assert [backward_weight(t) for t in (0.0, 0.19, 0.8, 1.0)] == [0, 0, 0, 0]
+    assert [backward_weight(t) for t in (0.2, 0.25, 0.4, 0.7)] == pytest.approx([0, 0.25, 1, 1])
 
 
 def test_each_network_learns_from_its_own_loss() -> None:
     torch.manual_seed(0)
-    model = BikdModel("resnet18", pre_trained=False).train()
+    model = BikdModel(Teacher("resnet18", pre_trained=False)).train()
     mask = torch.zeros(2, 1, 64, 64)
     mask[..., :32] = 1
     features = model(torch.rand(2, 3, 64, 64), torch.rand(2, 3, 64, 64))
@@ -99,18 +100,18 @@ def test_each_network_learns_from_its_own_loss() -> None:
 
 
 def test_teacher_keeps_stem_and_normalisation() -> None:
-    model = BikdModel("resnet18", pre_trained=False).train()
+    model = BikdModel(Teacher("resnet18", pre_trained=False)).train()
     trained = {name for name, p in model.teacher.named_parameters() if p.requires_grad}
     assert trained
-    assert all(name.startswith("layer") for name in trained)
+    assert all(name.startswith("features.layer") for name in trained)
     assert not any("bn" in name or "downsample.1" in name for name in trained)
-    before = model.teacher.bn1.running_mean.clone()
+    before = model.teacher.features.bn1.running_mean.clone()
     model(torch.rand(2, 3, 64, 64), torch.rand(2, 3, 64, 64))
-    assert torch.equal(before, model.teacher.bn1.running_mean)
+    assert torch.equal(before, model.teacher.features.bn1.running_mean)
 
 
 def test_resting_teacher_has_no_graph() -> None:
-    model = BikdModel("resnet18", pre_trained=False).train()
+    model = BikdModel(Teacher("resnet18", pre_trained=False)).train()
     features = model(torch.rand(2, 3, 64, 64))
     assert not any(layer.requires_grad for layer in features.teacher)
     assert all(layer.requires_grad for layer in features.student)
@@ -118,7 +119,7 @@ def test_resting_teacher_has_no_graph() -> None:
 
 def test_student_sees_anomalies_as_at_test_time() -> None:
     torch.manual_seed(0)
-    model = BikdModel("resnet18", pre_trained=False).train()
+    model = BikdModel(Teacher("resnet18", pre_trained=False)).train()
     alone = deepcopy(model)
     images, anomalous = torch.rand(2, 2, 3, 64, 64)
     features = model(images, anomalous)
@@ -133,6 +134,6 @@ def test_student_sees_anomalies_as_at_test_time() -> None:
     "backbone", ["resnet18.tv_in1k", "wide_resnet50_2.tv_in1k", "mobilenetv3_small_050", "convnext_atto"]
 )
 def test_map_has_the_size_of_the_image(backbone: str) -> None:
-    model = BikdModel(backbone, pre_trained=False).eval()
+    model = BikdModel(Teacher(backbone, pre_trained=False)).eval()
     with torch.no_grad():
         assert model(torch.rand(2, 3, 64, 96)).anomaly_map.shape == (2, 1, 64, 96)

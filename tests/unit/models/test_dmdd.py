@@ -5,6 +5,7 @@ import pytest
 import torch
 from numpy_losses import array, cells, distance, half_mask, mean_of, random_features
 
+from anomalib_dmdd.models.components import MixedBatchNorm2d, Teacher
 from anomalib_dmdd.models.dmdd.loss import (
     DmddLoss,
     abnormality_inverse_mimicking,
@@ -12,13 +13,12 @@ from anomalib_dmdd.models.dmdd.loss import (
     segmentation,
 )
 from anomalib_dmdd.models.dmdd.torch_model import DmddModel
-from anomalib_dmdd.parts import MemberBatchNorm2d
 
 
 @pytest.fixture(scope="module")
 def model() -> DmddModel:
     torch.manual_seed(0)
-    return DmddModel("resnet18.tv_in1k", pre_trained=False)
+    return DmddModel(Teacher("resnet18.tv_in1k", pre_trained=False))
 
 
 def test_normality_guidance() -> None:
@@ -76,8 +76,8 @@ def test_every_map_has_the_size_of_the_image(model: DmddModel, size: tuple[int, 
     images = torch.rand(2, 3, *size)
     model.eval()
     maps = {}
-    for name in ("head", "sum", "both", "normality", "abnormality"):
-        model.anomaly_map = name
+    for name in ("head", "sum", "head_x_normality", "normality", "abnormality"):
+        model.anomaly_map_mode = name
         with torch.no_grad():
             maps[name] = model(images).anomaly_map
         assert maps[name].shape == (2, 1, *size)
@@ -85,21 +85,23 @@ def test_every_map_has_the_size_of_the_image(model: DmddModel, size: tuple[int, 
     assert torch.allclose(maps["normality"] + maps["abnormality"], maps["sum"], atol=1e-5)
     with torch.no_grad():
         teacher = model.teacher(images)
-        distances = model.scale(model.distance_maps(teacher, *model.student(teacher)))
+        distances = model.normalizer(model.distance_maps(teacher, *model.student(teacher)))
         both = model.head(distances).sigmoid() * distances[:, :3].prod(1, keepdim=True) ** (1 / 3)
     assert torch.allclose(
-        torch.nn.functional.interpolate(both, size, mode="bilinear", align_corners=True), maps["both"], atol=1e-5
+        torch.nn.functional.interpolate(both, size, mode="bilinear", align_corners=True),
+        maps["head_x_normality"],
+        atol=1e-5,
     )
 
 
-def test_an_image_unlike_the_training_does_not_run_away() -> None:
+def test_activations_of_an_unusual_image_do_not_diverge() -> None:
     torch.manual_seed(0)
-    model = DmddModel("resnet18.tv_in1k", pre_trained=False)
+    model = DmddModel(Teacher("resnet18.tv_in1k", pre_trained=False))
     teacher = model.teacher(torch.rand(8, 3, 64, 64))
 
     def growth(share: float) -> float:
         for module in model.modules():
-            if isinstance(module, MemberBatchNorm2d):
+            if isinstance(module, MixedBatchNorm2d):
                 module.share = share
         usual, far = (model.decoder(model.embedding([f * features for features in teacher])) for f in (1, 1000))
         return float(far[0].max() / usual[0].max())
@@ -115,7 +117,7 @@ def test_an_image_unlike_the_training_does_not_run_away() -> None:
 def test_an_anomaly_raises_the_distances_where_it_is() -> None:
     """After a few steps on pairs of one kind, the abnormality branch is far from the teacher inside the mask."""
     torch.manual_seed(0)
-    model = DmddModel("resnet18.tv_in1k", pre_trained=False)
+    model = DmddModel(Teacher("resnet18.tv_in1k", pre_trained=False))
     images = torch.rand(4, 3, 64, 64)
     mask = torch.zeros(4, 1, 64, 64)
     mask[..., :32] = 1

@@ -6,6 +6,7 @@ from numpy_losses import distance, random_features
 from scipy.stats import hmean
 from torch.nn.functional import interpolate
 
+from anomalib_dmdd.models.components import Teacher
 from anomalib_dmdd.models.dskd.loss import DskdLoss, pyramid_matching
 from anomalib_dmdd.models.dskd.torch_model import DskdModel
 
@@ -28,7 +29,7 @@ def test_pyramid_matching() -> None:
 def test_the_decoders_loss_trains_the_encoder_through_the_embedding(
     embedding_input: str, trained_by_decoder: set[str]
 ) -> None:
-    model = DskdModel("resnet18", pre_trained=False, embedding_input=embedding_input).train()
+    model = DskdModel(Teacher("resnet18", pre_trained=False), embedding_input=embedding_input).train()
     parts = DskdLoss()(model(torch.rand(2, 3, 64, 64)))
 
     def reached(loss: torch.Tensor) -> set[str]:
@@ -44,7 +45,7 @@ def test_the_decoders_loss_trains_the_encoder_through_the_embedding(
     "backbone", ["resnet18.tv_in1k", "wide_resnet50_2.tv_in1k", "mobilenetv3_small_050", "convnext_atto"]
 )
 def test_features_have_the_teachers_shapes(backbone: str) -> None:
-    model = DskdModel(backbone, pre_trained=False).train()
+    model = DskdModel(Teacher(backbone, pre_trained=False)).train()
     teacher, encoder, decoder = model(torch.rand(2, 3, 64, 96))
     shapes = [features.shape for features in teacher]
     assert [features.shape for features in encoder] == shapes
@@ -52,10 +53,10 @@ def test_features_have_the_teachers_shapes(backbone: str) -> None:
 
 
 def test_both_students_have_to_disagree_with_the_teacher() -> None:
-    model = DskdModel("resnet18", pre_trained=False).eval()
+    model = DskdModel(Teacher("resnet18", pre_trained=False)).eval()
     images, maps = torch.rand(2, 3, 64, 96), {}
-    for name in ("both", "encoder", "decoder"):
-        model.anomaly_map = name
+    for name in ("harmonic", "encoder", "decoder"):
+        model.anomaly_map_mode = name
         with torch.no_grad():
             maps[name] = model(images).anomaly_map
             layers = list(zip(*model.features(images), strict=True))
@@ -67,11 +68,11 @@ def test_both_students_have_to_disagree_with_the_teacher() -> None:
         cells = torch.from_numpy(distances)[:, None].float()
         product *= interpolate(cells, size=(16, 24), mode="bilinear", align_corners=True)
     expected = interpolate(product ** (1 / 3), size=(64, 96), mode="bilinear", align_corners=True)
-    assert torch.allclose(maps["both"], expected, atol=1e-4)
+    assert torch.allclose(maps["harmonic"], expected, atol=1e-4)
 
 
 def test_a_student_without_fault_silences_the_map() -> None:
-    model = DskdModel("resnet18", pre_trained=False).eval()
+    model = DskdModel(Teacher("resnet18", pre_trained=False)).eval()
     model.encoder.load_state_dict(model.teacher.features.state_dict())
     with torch.no_grad():
         assert model(torch.rand(1, 3, 64, 64)).anomaly_map.max() < 1e-2

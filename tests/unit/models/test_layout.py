@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from anomalib_dmdd.models.bikd.torch_model import BikdModel
+from anomalib_dmdd.models.components import Teacher
 from anomalib_dmdd.models.dmdd.torch_model import DmddModel
 from anomalib_dmdd.models.dskd.torch_model import DskdModel
 
@@ -12,7 +13,7 @@ from anomalib_dmdd.models.dskd.torch_model import DskdModel
 @pytest.mark.parametrize("model", [DmddModel, DskdModel, BikdModel])
 def test_convolutions_keep_the_fast_layout_and_answer_as_in_the_other(model: type[nn.Module]) -> None:
     torch.manual_seed(0)
-    network = model("resnet18", pre_trained=False).eval()
+    network = model(Teacher("resnet18", pre_trained=False)).eval()
     images = torch.randn(2, 3, 64, 64)
     fast = network(images).anomaly_map
 

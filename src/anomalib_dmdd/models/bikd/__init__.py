@@ -1,7 +1,7 @@
-"""BiKD: bidirectional knowledge distillation (Wang, Wang, Pan, Wang; 2024; doi 10.1007/s00521-024-10172-8)."""
+"""BiKD: bidirectional knowledge distillation."""
 
 from .lightning_model import Bikd
-from .post_processor import BikdPostProcessor
+from .loss import BikdLoss
 from .torch_model import BikdModel
 
-__all__ = ["Bikd", "BikdModel", "BikdPostProcessor"]
+__all__ = ["Bikd", "BikdLoss", "BikdModel"]

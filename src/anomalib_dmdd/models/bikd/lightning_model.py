@@ -14,40 +14,50 @@ from anomalib.visualization import Visualizer
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
-from anomalib_dmdd.models.distillation import Distillation
+from anomalib_dmdd.models.base import DistillationMixin
+from anomalib_dmdd.models.components import Teacher
 from anomalib_dmdd.synthesis import AnomalySimulator, MildAugmentation
 
-from .loss import BikdLoss, margin_reached, schedule, teacher_drift
-from .post_processor import BikdPostProcessor
+from .loss import BikdLoss, margin_reached, teacher_drift
 from .torch_model import BikdModel
 
 TEACHER_GRADIENT_NORM = 1.0
-"""The norm that the teacher's gradient is clipped at (our choice)."""
+"""The gradient norm of the teacher is clipped to this."""
 
 
-class Bikd(Distillation, AnomalibModule):
-    """Bidirectional knowledge distillation (Wang, Wang, Pan, Wang; 2024; doi 10.1007/s00521-024-10172-8).
+class Bikd(DistillationMixin, AnomalibModule):
+    """Bidirectional knowledge distillation.
 
-    A reconstruction: the README beside this file says what is the paper's and what is our choice.
+    Note:
+        A reconstruction, as the authors released no code. The README beside this file lists what comes from the paper.
 
     Args:
-        backbone: Teacher and student, any timm ``features_only`` CNN.
-        layers: Its layers; by default those with strides 4, 8 and 16.
-        pre_trained: Start from timm's ImageNet weights. They are fetched when training starts, never to predict, test
-            or export from a checkpoint.
-        teacher_weights: A local ``.pth`` or ``.safetensors`` file with the backbone's weights instead of a download.
-        textures: A folder of images that simulated anomalies take their texture from; without it they are made from
-            the training images.
-        foreground: Keep simulated anomalies on the object where one stands out from the background.
-        augment: Move, turn, scale and brighten each training image a little. It has no effect where the data module has
-            augmentations of its own.
-        pre_processor: Anomalib's, or False.
-        post_processor: :class:`BikdPostProcessor` by default, or False.
-        evaluator: Anomalib's, or False.
-        visualizer: Anomalib's, or False.
+        backbone: Architecture of the teacher, any timm ``features_only`` CNN.
+        layers: Layers of the teacher that are compared; the default is those with strides 4, 8 and 16.
+        pre_trained: Whether the teacher starts from timm's ImageNet weights. They are loaded when training starts;
+            predict, test and export take them from the checkpoint.
+        teacher_weights: A local ``.pth`` or ``.safetensors`` file with the weights of the backbone, instead of a
+            download.
+        textures: Folder of images that give simulated anomalies their texture; without it, textures are made from the
+            training images.
+        foreground: Whether simulated anomalies are kept on the object, where one stands out from the background.
+        augment: Whether each training image is rotated, shifted, scaled and brightened a little. It has no effect if
+            the data module has augmentations of its own.
+        pre_processor: A pre-processor of Anomalib, True for the default one, False for none.
+        post_processor: A post-processor of Anomalib, True for :class:`DistillationPostProcessor`, False for none.
+        evaluator: An evaluator of Anomalib, True for the default one, False for none.
+        visualizer: A visualizer of Anomalib, True for the default one, False for none.
 
     Raises:
-        ValueError: If timm has no such backbone, the backbone no such layers, or the input size does not fit it.
+        ValueError: If backbone or layers are unknown, nothing of the teacher can learn, or the input size does not fit.
+
+    Example:
+        >>> model = Bikd(pre_trained=False)
+        >>> len(model.teacher_parameters())  # the convolutions of layer1 to layer3
+        14
+
+    References:
+        Wang, Wang, Pan, Wang; Neural Computing and Applications 36, 2024; https://doi.org/10.1007/s00521-024-10172-8
     """
 
     model: BikdModel
@@ -69,30 +79,31 @@ class Bikd(Distillation, AnomalibModule):
         super().__init__(
             pre_processor=pre_processor, post_processor=post_processor, evaluator=evaluator, visualizer=visualizer
         )
-        self.model = BikdModel(backbone, layers, pre_trained, teacher_weights)
+        teacher = Teacher(backbone, layers, pre_trained, teacher_weights)
+        self.model = BikdModel(teacher)
         self.check_input_size()
         self.augmentation = MildAugmentation() if augment else None
         self.simulator = AnomalySimulator(textures=textures, foreground=foreground)
         self.loss = BikdLoss()
 
     def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> Tensor:
-        """The student learns from the batch; in the middle of the training the teacher learns from anomalies on it."""
+        """The student learns from the batch, and in the middle of the training the teacher from simulated anomalies."""
         del args, kwargs
-        weight = schedule(self.training_progress)
         images = self.augmented(batch.image)
+        weight = backward_weight(self.training_progress)
         anomalous, mask = self.simulator(images) if weight else (None, None)
         features = self.model(images, anomalous)
-        if mask is not None:  # guards against collapse; the README says what is healthy
-            guards = {
+        if mask is not None:  # signs of a collapse; the README says which values are healthy
+            signs = {
                 "teacher_drift": teacher_drift(features).detach() / len(features.teacher),
                 "margin_reached": margin_reached(features, mask, self.loss.margin),
             }
-            self.log_dict(guards, batch_size=len(batch.image))
-        return self.log_loss(self.loss(features, mask, weight), batch)
+            self.log_dict(signs, batch_size=len(images))
+        return self.log_and_sum(self.loss(features, mask, weight), batch)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """One Adam for student and teacher, whose gradients are disjoint (rates: our choice)."""
-        return self.decayed(
+        """One Adam with two parameter groups, because the gradients of student and teacher are disjoint."""
+        return self.with_warmup_cosine(
             torch.optim.Adam(
                 [
                     {"params": self.model.student.parameters(), "lr": 5e-3},
@@ -112,7 +123,7 @@ class Bikd(Distillation, AnomalibModule):
         torch.nn.utils.clip_grad_norm_(self.teacher_parameters(), TEACHER_GRADIENT_NORM)
 
     def to_torch(self, *args: Any, **kwargs: Any) -> Path:
-        """Export as Anomalib does, without the anchor: it is only needed in training."""
+        """Export as Anomalib does, but without the anchor, which only training needs."""
         anchor, self.model.anchor = self.model.anchor, None
         try:
             path: Path = super().to_torch(*args, **kwargs)
@@ -120,7 +131,19 @@ class Bikd(Distillation, AnomalibModule):
             self.model.anchor = anchor
         return path
 
-    @staticmethod
-    def configure_post_processor() -> BikdPostProcessor:
-        """The default post-processor."""
-        return BikdPostProcessor()
+
+def backward_weight(progress: float) -> float:
+    """Weight of backward distillation over the training; at 0 the teacher does not learn.
+
+    First the student learns alone, then both learn, and at last the teacher rests while the student settles.
+
+    Args:
+        progress: Share of the training that is done, in [0, 1].
+
+    Example:
+        >>> [backward_weight(progress) for progress in (0.1, 0.3, 0.5, 0.9)]
+        [0.0, 0.5, 1.0, 0.0]
+    """
+    if not 0.2 <= progress < 0.8:  # noqa: PLR2004  # the second phase
+        return 0.0
+    return min(1.0, round((progress - 0.2) / 0.2, 6))

@@ -1,7 +1,8 @@
-"""The losses of BiKD. Symbols: T0 anchor, T teacher, S student, I image, I_a its anomalous twin, sg stop-gradient.
+"""Losses of BiKD.
 
-The abstract names forward and backward distillation; their form is our reconstruction. d is the cosine distance per
-position, A the anomalous cells of a layer and N the clean ones; borders belong to neither.
+Symbols: T0 anchor, T teacher, S student, I normal image, I_a its anomalous copy, sg stop-gradient, d cosine distance
+per position. A are the anomalous cells of a layer and N the clean ones; cells at the border of an anomaly
+belong to neither.
 """
 
 from collections.abc import Iterable
@@ -11,7 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from anomalib_dmdd.parts import ANOMALOUS_CELL, anomalous_area, cosine_distance, hard_mean, masked_mean
+from anomalib_dmdd.models.components import (
+    ANOMALOUS_CELL,
+    anomalous_area,
+    cosine_distance,
+    masked_mean,
+    self_weighted_mean,
+)
 
 from .torch_model import BikdFeatures
 
@@ -19,50 +26,34 @@ from .torch_model import BikdFeatures
 class BikdLossParts(NamedTuple):
     """The weighted terms of the loss, each a scalar."""
 
-    forward: Tensor
-    backward: Tensor
+    forward_kd: Tensor
+    backward_kd: Tensor
     anchor: Tensor
 
 
-def schedule(progress: float) -> float:
-    """Weight of backward distillation: forward only, both directions, then the teacher rests while the student settles.
-
-    Our choice. At 0 the teacher does not learn at all.
-
-    Args:
-        progress: Share of the training that is done, 0 to 1.
-
-    Example:
-        >>> [schedule(progress) for progress in (0.1, 0.3, 0.5, 0.9)]
-        [0.0, 0.5, 1.0, 0.0]
-    """
-    if not 0.2 <= progress < 0.8:  # noqa: PLR2004  # the second phase
-        return 0.0
-    return min(1.0, round((progress - 0.2) / 0.2, 6))
-
-
 def forward_distillation(features: BikdFeatures) -> Tensor:
-    """``sum_k hard_mean d(S(I), sg T(I))``: the student learns the teacher's normal features.
+    """Forward distillation: the student learns the teacher's features of normal images.
+
+    ``sum_k self_weighted_mean d(S(I), sg T(I))``
 
     Args:
-        features: What the model returns in training.
+        features: Output of the model in training.
     """
     return _total(
-        hard_mean(cosine_distance(student, teacher.detach()))
+        self_weighted_mean(cosine_distance(student, teacher.detach()))
         for student, teacher in zip(features.student, features.teacher, strict=True)
     )
 
 
 def backward_distillation(features: BikdFeatures, mask: Tensor, margin: float = 0.5, push: float = 0.5) -> Tensor:
-    """The teacher learns from the student: to agree on what is normal, and to disagree on what is not.
+    """Backward distillation: the teacher agrees with the student on normal cells and differs on anomalous ones.
 
-    ``sum_k mean_N d(T(I_a), sg S(I_a)) + mean d(T(I), sg S(I)) + w mean_A max(0, m - d(T(I_a), sg S(I_a)))``, with the
-    distances of the test.
+    ``sum_k mean_N d(T(I_a), sg S(I_a)) + mean d(T(I), sg S(I)) + w mean_A max(0, m - d(T(I_a), sg S(I_a)))``
 
     Args:
-        features: What the model returns in training.
+        features: Output of the model in training.
         mask: 1 where I_a is anomalous, ``(N, 1, H, W)``.
-        margin: The distance m that is enough.
+        margin: Distance m from which an anomalous cell adds no loss, in [0, 1].
         push: Weight w of the last term.
     """
     normal = _total(
@@ -83,7 +74,7 @@ def backward_distillation(features: BikdFeatures, mask: Tensor, margin: float = 
 
 
 def teacher_drift(features: BikdFeatures) -> Tensor:
-    """``sum_k mean d(T(I), T0(I))``, how far the teacher has gone from the anchor; as a loss it holds the teacher."""
+    """Distance of the teacher from the anchor, ``sum_k mean d(T(I), T0(I))``."""
     return _total(
         cosine_distance(teacher, anchor).mean()
         for teacher, anchor in zip(features.teacher, features.anchor, strict=True)
@@ -92,10 +83,10 @@ def teacher_drift(features: BikdFeatures) -> Tensor:
 
 @torch.no_grad()
 def margin_reached(features: BikdFeatures, mask: Tensor, margin: float = 0.5) -> Tensor:
-    """Share of the anomalous cells of all layers that teacher and student disagree on by the margin or more.
+    """Share of the anomalous cells whose distance reaches the margin, over all layers.
 
     Args:
-        features: What the model returns in training.
+        features: Output of the model in training.
         mask: 1 where I_a is anomalous, ``(N, 1, H, W)``.
         margin: As in :func:`backward_distillation`.
     """
@@ -113,12 +104,18 @@ def _total(terms: Iterable[Tensor]) -> Tensor:
 
 
 class BikdLoss(nn.Module):
-    """``L_F``, and while the teacher learns also ``L_A + beta L_B`` with the weight beta of the schedule.
+    """Loss of BiKD: forward distillation, and while the teacher learns also backward distillation and the anchor.
 
     Args:
         margin: See :func:`backward_distillation`.
         push: See :func:`backward_distillation`.
-        anchor: Weight of the teacher's drift.
+        anchor: Weight of :func:`teacher_drift`.
+
+    Example:
+        >>> features = BikdFeatures(*([torch.rand(2, 8, 4, 4)] for _ in range(5)))
+        >>> terms = BikdLoss()(features, mask=torch.ones(2, 1, 16, 16), weight=1.0)
+        >>> terms._fields
+        ('forward_kd', 'backward_kd', 'anchor')
     """
 
     def __init__(self, margin: float = 0.5, push: float = 0.5, anchor: float = 1.0) -> None:
@@ -126,15 +123,15 @@ class BikdLoss(nn.Module):
         self.margin, self.push, self.anchor = margin, push, anchor
 
     def forward(self, features: BikdFeatures, mask: Tensor | None = None, weight: float = 0.0) -> BikdLossParts:
-        """The three terms, weighted, which are to be added.
+        """The weighted terms, whose sum is the loss.
 
         Args:
-            features: What the model returns in training.
+            features: Output of the model in training.
             mask: 1 where I_a is anomalous, ``(N, 1, H, W)``; None while the teacher rests.
-            weight: Of backward distillation.
+            weight: Weight of backward distillation.
         """
-        forward = forward_distillation(features)
+        forward_kd = forward_distillation(features)
         if mask is None:
-            return BikdLossParts(forward, torch.zeros_like(forward), torch.zeros_like(forward))
-        backward = backward_distillation(features, mask, self.margin, self.push)
-        return BikdLossParts(forward, weight * backward, self.anchor * teacher_drift(features))
+            return BikdLossParts(forward_kd, torch.zeros_like(forward_kd), torch.zeros_like(forward_kd))
+        backward_kd = backward_distillation(features, mask, self.margin, self.push)
+        return BikdLossParts(forward_kd, weight * backward_kd, self.anchor * teacher_drift(features))

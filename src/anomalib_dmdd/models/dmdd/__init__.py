@@ -1,7 +1,7 @@
-"""DMDD: Dual-Modeling Decouple Distillation (Liu, Wang, Leng, Zhang; ACM MM 2024; arXiv 2408.03888)."""
+"""DMDD: Dual-Modeling Decouple Distillation."""
 
 from .lightning_model import Dmdd
-from .post_processor import DmddPostProcessor
+from .loss import DmddLoss
 from .torch_model import DmddModel
 
-__all__ = ["Dmdd", "DmddModel", "DmddPostProcessor"]
+__all__ = ["Dmdd", "DmddLoss", "DmddModel"]

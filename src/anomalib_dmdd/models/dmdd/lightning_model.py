@@ -14,39 +14,50 @@ from anomalib.visualization import Visualizer
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
-from anomalib_dmdd.models.distillation import Distillation
+from anomalib_dmdd.models.base import DistillationMixin
+from anomalib_dmdd.models.components import Teacher
 from anomalib_dmdd.synthesis import AnomalySimulator, MildAugmentation
 
 from .loss import DmddLoss
-from .post_processor import DmddPostProcessor
-from .torch_model import AnomalyMap, DmddModel
+from .torch_model import AnomalyMapMode, DmddModel
 
 
-class Dmdd(Distillation, AnomalibModule):
-    """Dual-Modeling Decouple Distillation (Liu, Wang, Leng, Zhang; ACM MM 2024; arXiv 2408.03888).
+class Dmdd(DistillationMixin, AnomalibModule):
+    """Dual-Modeling Decouple Distillation.
 
-    A reconstruction: the README beside this file says what is the paper's and what is our choice.
+    Note:
+        A reconstruction, as the authors released no code. The README beside this file lists what comes from the paper.
 
     Args:
-        backbone: Teacher, any timm ``features_only`` CNN.
-        layers: Its layers; by default those with strides 4, 8 and 16.
-        pre_trained: Start from timm's ImageNet weights. They are fetched when training starts, never to predict, test
-            or export from a checkpoint.
-        teacher_weights: A local ``.pth`` or ``.safetensors`` file with the backbone's weights instead of a download.
-        textures: A folder of images that simulated anomalies take their texture from; without it they are made from
-            the training images.
-        foreground: Keep simulated anomalies on the object where one stands out from the background.
-        anomaly_map: The map that is reported: the ``head``'s, the ``sum`` of all distances, ``both`` together, or one
-            branch alone, ``normality`` or ``abnormality``.
-        augment: Move, turn, scale and brighten each training image a little. It has no effect where the data module has
-            augmentations of its own.
-        pre_processor: Anomalib's, or False.
-        post_processor: :class:`DmddPostProcessor` by default, or False.
-        evaluator: Anomalib's, or False.
-        visualizer: Anomalib's, or False.
+        backbone: Architecture of the teacher, any timm ``features_only`` CNN.
+        layers: Layers of the teacher that are compared; the default is those with strides 4, 8 and 16.
+        pre_trained: Whether the teacher starts from timm's ImageNet weights. They are loaded when training starts;
+            predict, test and export take them from the checkpoint.
+        teacher_weights: A local ``.pth`` or ``.safetensors`` file with the weights of the backbone, instead of a
+            download.
+        textures: Folder of images that give simulated anomalies their texture; without it, textures are made from the
+            training images.
+        foreground: Whether simulated anomalies are kept on the object, where one stands out from the background.
+        anomaly_map_mode: The map that is reported: ``head_x_normality`` (the map of the head times the normality
+            distances), ``head``, ``sum`` of all distances, or the distances of one branch, ``normality`` or
+            ``abnormality``.
+        augment: Whether each training image is rotated, shifted, scaled and brightened a little. It has no effect if
+            the data module has augmentations of its own.
+        pre_processor: A pre-processor of Anomalib, True for the default one, False for none.
+        post_processor: A post-processor of Anomalib, True for :class:`DistillationPostProcessor`, False for none.
+        evaluator: An evaluator of Anomalib, True for the default one, False for none.
+        visualizer: A visualizer of Anomalib, True for the default one, False for none.
 
     Raises:
-        ValueError: If timm has no such backbone, the backbone no such layers, or the input size does not fit it.
+        ValueError: If backbone, layers or mode are unknown, or the input size does not fit the backbone.
+
+    Example:
+        >>> model = Dmdd(backbone="resnet18", pre_trained=False)
+        >>> sorted(model.hparams)[:3]
+        ['anomaly_map_mode', 'augment', 'backbone']
+
+    References:
+        Liu, Wang, Leng, Zhang; ACM MM 2024; https://arxiv.org/abs/2408.03888
     """
 
     model: DmddModel
@@ -59,7 +70,7 @@ class Dmdd(Distillation, AnomalibModule):
         teacher_weights: str | Path | None = None,
         textures: str | Path | None = None,
         foreground: bool = True,
-        anomaly_map: AnomalyMap = "both",
+        anomaly_map_mode: AnomalyMapMode = "head_x_normality",
         augment: bool = True,
         pre_processor: PreProcessor | bool = True,
         post_processor: PostProcessor | bool = True,
@@ -69,7 +80,8 @@ class Dmdd(Distillation, AnomalibModule):
         super().__init__(
             pre_processor=pre_processor, post_processor=post_processor, evaluator=evaluator, visualizer=visualizer
         )
-        self.model = DmddModel(backbone, layers, pre_trained, teacher_weights, anomaly_map)
+        teacher = Teacher(backbone, layers, pre_trained, teacher_weights)
+        self.model = DmddModel(teacher, anomaly_map_mode)
         self.check_input_size()
         self.augmentation = MildAugmentation() if augment else None
         self.simulator = AnomalySimulator(textures=textures, foreground=foreground)
@@ -80,20 +92,15 @@ class Dmdd(Distillation, AnomalibModule):
         del args, kwargs
         images = self.augmented(batch.image)
         anomalous, mask = self.simulator(images)
-        return self.log_loss(self.loss(self.model(images, anomalous), mask), batch)
+        return self.log_and_sum(self.loss(self.model(images, anomalous), mask), batch)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """One Adam for student and head, whose gradients are disjoint (student: URD's code; head's rate: ours)."""
+        """One Adam with two parameter groups, because the gradients of student and head are disjoint."""
         student = [*self.model.embedding.parameters(), *self.model.decoder.parameters()]
         student += self.model.decouple.parameters()
-        return self.decayed(
+        return self.with_warmup_cosine(
             torch.optim.Adam(
                 [{"params": student, "lr": 5e-3}, {"params": self.model.head.parameters(), "lr": 3e-3}],
                 betas=(0.5, 0.999),
             )
         )
-
-    @staticmethod
-    def configure_post_processor() -> DmddPostProcessor:
-        """The default post-processor."""
-        return DmddPostProcessor()

@@ -1,4 +1,8 @@
-"""The losses of DMDD. Symbols: T teacher, N normality and A abnormality features, I image, I_a its anomalous twin."""
+"""Losses of DMDD.
+
+Symbols: T teacher, N normality features, A abnormality features, I normal image, I_a its anomalous copy, d and D cosine
+distance per position.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,16 +11,22 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import sigmoid_focal_loss
 
-from anomalib_dmdd.parts import ANOMALOUS_CELL, anomalous_area, cosine_distance, hard_mean, masked_mean
+from anomalib_dmdd.models.components import (
+    ANOMALOUS_CELL,
+    anomalous_area,
+    cosine_distance,
+    masked_mean,
+    self_weighted_mean,
+)
 
 from .torch_model import DmddFeatures
 
 NORMAL_CELL = 0.05
-"""A cell counts as normal below this share of anomalous area (our choice)."""
+"""A cell counts as normal below this share of anomalous area."""
 
 
 class DmddLossParts(NamedTuple):
-    """The terms of the loss, each a scalar."""
+    """Terms of the loss, each a scalar."""
 
     ngm: Tensor
     aim: Tensor
@@ -24,7 +34,9 @@ class DmddLossParts(NamedTuple):
 
 
 def normality_guidance(anomalous: Sequence[Tensor], normal: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-    """NGM: sum over the layers of ``d(N(I_a), T(I)) + d(N(I), T(I))``, d a mean over positions that favours far ones.
+    """Normality guidance modeling (NGM): the normality branch learns the teacher's features of the normal image.
+
+    ``sum_k self_weighted_mean d(N(I_a), T(I)) + self_weighted_mean d(N(I), T(I))``
 
     Args:
         anomalous: N(I_a), one map ``(N, C_k, h_k, w_k)`` per layer.
@@ -32,7 +44,7 @@ def normality_guidance(anomalous: Sequence[Tensor], normal: Sequence[Tensor], te
         teacher: T(I), the same shapes.
     """
     terms = [
-        hard_mean(cosine_distance(guided, target)) + hard_mean(cosine_distance(plain, target))
+        self_weighted_mean(cosine_distance(guided, target)) + self_weighted_mean(cosine_distance(plain, target))
         for guided, plain, target in zip(anomalous, normal, teacher, strict=True)
     ]
     return torch.stack(terms).sum()
@@ -45,11 +57,11 @@ def abnormality_inverse_mimicking(
     teacher: Sequence[Tensor],
     mask: Tensor,
 ) -> Tensor:
-    """AIM: widen ``D(A(I_a), T(I_a))`` in anomalous cells, close it in normal ones and on normal images.
+    """Abnormality inverse mimicking (AIM): the abnormality branch differs from the teacher in anomalous cells alone.
 
-    Sum over the layers of ``0.5 mean_A (1 - D) + 0.5 mean_N D + mean D(A(I), T(I))``. Distance to the mask as in the
-    authors' later code; the balance of the two means is our choice: anomalous cells are about 5 %, and in a plain mean
-    the abnormality branch becomes a copy of the normality branch.
+    ``sum_k 0.5 mean_A (1 - D) + 0.5 mean_N D + mean D(A(I), T(I))`` with ``D = D(A(I_a), T(I_a))``. A are the anomalous
+    cells, N the normal ones. About 5 % of the cells are anomalous; in a plain mean the abnormality branch would become
+    a copy of the normality branch.
 
     Args:
         anomalous: A(I_a), one map ``(N, C_k, h_k, w_k)`` per layer.
@@ -69,10 +81,10 @@ def abnormality_inverse_mimicking(
 
 
 def segmentation(logits: Tensor, mask: Tensor) -> Tensor:
-    """Binary focal loss (gamma 2): half the mean over anomalous cells, half the mean over normal ones (our choice).
+    """Binary focal loss (gamma 2) with equal weight for anomalous and normal cells.
 
-    In a plain mean, and with the L1 term of URD, the 5 % of anomalous cells count for little, and the head learns to
-    call real anomalies normal wherever they are weaker than the simulated ones (measured, see the README).
+    In a plain mean the few anomalous cells hardly count, and the head learns to ignore real anomalies that are weaker
+    than the simulated ones.
 
     Args:
         logits: ``(N, 1, h, w)``.
@@ -84,13 +96,13 @@ def segmentation(logits: Tensor, mask: Tensor) -> Tensor:
 
 
 class DmddLoss(nn.Module):
-    """NGM, AIM and the segmentation loss of a pair of normal and anomalous images."""
+    """Loss of DMDD: NGM, AIM and the segmentation loss of pairs of normal and anomalous images."""
 
     def forward(self, features: DmddFeatures, mask: Tensor) -> DmddLossParts:
-        """The three terms, which are to be added.
+        """The three terms, whose sum is the loss.
 
         Args:
-            features: What the model returns in training.
+            features: Output of the model in training.
             mask: Mask of the simulated anomalies, ``(N, 1, H, W)``.
         """
         return DmddLossParts(

@@ -1,7 +1,6 @@
-"""The network of DMDD: teacher, student with two branches, segmentation head."""
+"""Network of DMDD: teacher, student with two branches, segmentation head."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
@@ -10,24 +9,25 @@ from timm.layers.cbam import CbamModule
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from anomalib_dmdd.models.network import Network
-from anomalib_dmdd.parts import (
+from anomalib_dmdd.models.components import (
     BottleneckEmbedding,
     DecoderStudent,
-    NormalScale,
+    DistanceNormalizer,
+    DistillationModel,
+    MixedBatchNorm2d,
     Teacher,
-    convolution,
+    check_choice,
+    conv_bn,
     cosine_distance,
     geometric_mean,
-    normalize_as_members,
     upsample,
 )
 
-AnomalyMap = Literal["head", "sum", "both", "normality", "abnormality"]
+AnomalyMapMode = Literal["head_x_normality", "head", "sum", "normality", "abnormality"]
 
 
 class DmddFeatures(NamedTuple):
-    """What the loss needs of the normal images I and the anomalous ones I_a, each shallow to deep."""
+    """Features of normal images I and their anomalous copies I_a, each a list of maps, shallow to deep."""
 
     teacher: Sequence[Tensor]
     """T(I), maps ``(N, C_k, h_k, w_k)``; the others have the same shapes."""
@@ -42,25 +42,29 @@ class DmddFeatures(NamedTuple):
     anomalous_abnormality: Sequence[Tensor]
     """A(I_a)."""
     logits: Tensor
-    """The head's answer to I, then to I_a: ``(2 N, 1, h_1, w_1)``."""
+    """Output of the head for I, then for I_a: ``(2 N, 1, h_1, w_1)``."""
 
 
 class Decouple(nn.Module):
-    """The branches of one scale: a 1x1 convolution expands the student's features, which are then split in two.
+    """Two 1x1 convolutions that separate the student's features of one layer into two branches.
 
-    "Expand, then separate" is the paper's; normalisation and activation are our choice, and so is that the abnormality
-    branch does not train the decoder: pulled by it, the decoder forgets what is normal (measured, see the README).
+    The abnormality branch does not train the decoder: its gradient makes the decoder forget what is normal.
 
     Args:
-        channels: Channels of the scale.
-        signed: Whether the teacher's features can be negative. If not, a ReLU keeps ``1 - cos`` in the range of a mask.
+        channels: Channels of the layer.
+        final_relu: Whether a ReLU keeps the features non-negative, and so ``1 - cos`` in the range of a mask.
+
+    Example:
+        >>> normality, abnormality = Decouple(channels=8)(torch.rand(2, 8, 4, 4))
+        >>> normality.shape == abnormality.shape == (2, 8, 4, 4)
+        True
     """
 
-    def __init__(self, channels: int, signed: bool = False) -> None:
+    def __init__(self, channels: int, final_relu: bool = True) -> None:
         super().__init__()
-        # Two convolutions to C channels are one to 2 C and its split, but each has its own gradient.
+        # Equal to the paper's one convolution to 2 C channels and a split, but each branch has its own gradient.
         self.normality, self.abnormality = (
-            nn.Sequential(convolution(channels, channels, kernel=1), nn.Identity() if signed else nn.ReLU(inplace=True))
+            nn.Sequential(conv_bn(channels, channels, kernel=1), nn.ReLU(inplace=True) if final_relu else nn.Identity())
             for _ in range(2)
         )
 
@@ -72,12 +76,12 @@ class Decouple(nn.Module):
 class SegmentationHead(nn.Module):
     """Multi-perception segmentation head: several receptive fields, then channel and spatial attention.
 
-    The paper names the fusion of anomaly maps by several attentions; its form is our choice: a weighted sum
-    of the maps, corrected by what the attentions see. The maps are expected on one scale, high normal distances at 1.
+    The output is a weighted sum of the distance maps plus a correction from the attention branch. The correction starts
+    at zero, so distances that no simulated anomaly shows still count.
 
     Args:
-        maps: Number of distance maps that come in.
-        width: Channels inside.
+        maps: Number of distance maps, normalised so that 1 is high for a normal image.
+        width: Channels inside the head.
 
     Example:
         >>> SegmentationHead(maps=6)(torch.rand(2, 6, 16, 16)).shape
@@ -86,7 +90,7 @@ class SegmentationHead(nn.Module):
 
     def __init__(self, maps: int, width: int = 32) -> None:
         super().__init__()
-        self.stem = nn.Sequential(convolution(maps, width), nn.ReLU(inplace=True))
+        self.stem = nn.Sequential(conv_bn(maps, width), nn.ReLU(inplace=True))
         quarter = width // 4
         self.fields = nn.ModuleList(
             [
@@ -98,7 +102,6 @@ class SegmentationHead(nn.Module):
         self.attention = CbamModule(width, rd_ratio=1 / 4, spatial_kernel_size=7)
         self.correction = nn.Conv2d(width, 1, 1)
         self.sum = nn.Conv2d(maps, 1, 1)
-        # It starts as the sum of the maps, so that a distance that no simulated anomaly had is still an anomaly.
         nn.init.zeros_(self.correction.weight)
         nn.init.constant_(self.sum.weight, 3.0 / maps)
         nn.init.constant_(self.sum.bias, -4.0)  # type: ignore[arg-type]  # it has a bias
@@ -111,56 +114,50 @@ class SegmentationHead(nn.Module):
         return logits
 
 
-class DmddModel(Network):
-    """Decouple student-teacher network with its segmentation head.
+class DmddModel(DistillationModel):
+    """Decouple student-teacher network with a segmentation head.
 
     Args:
-        backbone: Name of a timm ``features_only`` CNN.
-        layers: Its layers; by default those with strides 4, 8 and 16.
-        pre_trained: Use timm's ImageNet weights for the teacher.
-        teacher_weights: A local file with them.
-        anomaly_map: Which map is reported: the ``head``'s (the paper's), the ``sum`` of all distances, ``both`` (the
-            head's times the geometric mean of the normality distances: the head says where, the distances how much,
-            beyond what the head can say), or the sum of one branch, ``normality`` or ``abnormality``.
+        teacher: The frozen pre-trained network.
+        anomaly_map_mode: The map that evaluation returns. ``head_x_normality`` multiplies the map of the head by the
+            geometric mean of the normality distances. ``head`` is the map of the head alone, as in the paper. ``sum``
+            adds all distances. ``normality`` and ``abnormality`` add the distances of one branch.
 
     Raises:
-        ValueError: If timm has no such backbone, or the backbone no such layers.
+        ValueError: If the mode is unknown.
+
+    Example:
+        >>> model = DmddModel(Teacher("resnet18", pre_trained=False)).eval()
+        >>> model(torch.rand(2, 3, 64, 96)).anomaly_map.shape
+        torch.Size([2, 1, 64, 96])
     """
 
-    def __init__(
-        self,
-        backbone: str = "wide_resnet50_2.tv_in1k",
-        layers: Sequence[str] | None = None,
-        pre_trained: bool = True,
-        teacher_weights: str | Path | None = None,
-        anomaly_map: AnomalyMap = "both",
-    ) -> None:
-        super().__init__()
-        self.anomaly_map = anomaly_map
-        self.teacher = Teacher(backbone, layers, pre_trained, teacher_weights)
-        channels, reductions, signed = self.teacher.channels, self.teacher.reductions, self.teacher.signed
-        self.multiple = 2 * reductions[-1]
+    def __init__(self, teacher: Teacher, anomaly_map_mode: AnomalyMapMode = "head_x_normality") -> None:
+        super().__init__(teacher)
+        check_choice("anomaly_map_mode", anomaly_map_mode, AnomalyMapMode)
+        self.anomaly_map_mode = anomaly_map_mode
+        channels, reductions = teacher.channels, teacher.reductions
         self.embedding = BottleneckEmbedding(channels, reductions, dropout=0.2)
-        self.decoder = DecoderStudent(self.embedding.width, channels, reductions, signed=signed)
-        self.decouple = nn.ModuleList(Decouple(channel, signed) for channel in channels)
-        for part in (self.embedding.compress, self.decoder.stages[0]):  # the smallest maps, where it costs least
-            normalize_as_members(part)
-        self.scale = NormalScale(maps=2 * len(channels))
+        self.decoder = DecoderStudent(self.embedding.width, channels, reductions, final_relu=teacher.final_relu)
+        self.decouple = nn.ModuleList(Decouple(channel, teacher.final_relu) for channel in channels)
+        for deepest in (self.embedding.compress, self.decoder.stages[0]):  # the smallest maps, where it costs least
+            MixedBatchNorm2d.convert(deepest)
+        self.normalizer = DistanceNormalizer(maps=2 * len(channels))
         self.head = SegmentationHead(maps=2 * len(channels))
         self.to(memory_format=torch.channels_last)  # the layout in which convolutions are fastest
 
     def student(self, teacher: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Normality and abnormality features of each scale from the teacher's features."""
+        """Normality and abnormality features of each layer from the features of the teacher."""
         decoded = self.decoder(self.embedding(teacher))
         branches = [decouple(features) for decouple, features in zip(self.decouple, decoded, strict=True)]
         return [normality for normality, _ in branches], [abnormality for _, abnormality in branches]
 
     def distance_maps(self, teacher: list[Tensor], normality: list[Tensor], abnormality: list[Tensor]) -> Tensor:
-        """The distances of both branches from the teacher at the finest resolution, ``(N, 2 * layers, h_1, w_1)``."""
+        """Distances of both branches from the teacher at the finest resolution, ``(N, 2 * layers, h_1, w_1)``."""
         maps = [cosine_distance(branch, target) for branch, target in zip(normality, teacher, strict=True)]
         maps += [cosine_distance(branch, target) for branch, target in zip(abnormality, teacher, strict=True)]
         finest = (teacher[0].shape[-2], teacher[0].shape[-1])
-        # Cells at their place in the grid, not with the corners aligned: the head compares what is seen at one place.
+        # Corners are not aligned here, because the head compares the layers at one place.
         return torch.cat([maps[0], *(F.interpolate(distance, finest, mode="bilinear") for distance in maps[1:])], dim=1)
 
     def forward(self, images: Tensor, anomalous: Tensor | None = None) -> InferenceBatch | DmddFeatures:
@@ -168,36 +165,50 @@ class DmddModel(Network):
 
         Args:
             images: Normalised images ``(N, 3, H, W)``.
-            anomalous: In training, the same images with simulated anomalies.
+            anomalous: The same images with simulated anomalies; needed in training mode, ignored otherwise.
+
+        Raises:
+            ValueError: If ``anomalous`` is missing in training mode.
         """
-        if self.training and anomalous is not None:
-            return self._pair(images, anomalous)
+        if self.training:
+            if anomalous is None:
+                raise ValueError("In training mode DmddModel needs the anomalous copies of the images as well.")
+            return self._features_of_pairs(images, anomalous)
         teacher = self.teacher(images)
-        maps = self.scale(self.distance_maps(teacher, *self.student(teacher)))
-        anomaly_map = upsample(self._report(maps), (images.shape[-2], images.shape[-1]))
+        maps = self.normalizer(self.distance_maps(teacher, *self.student(teacher)))
+        anomaly_map = upsample(self._select_map(maps), (images.shape[-2], images.shape[-1]))
         return InferenceBatch(anomaly_map=anomaly_map, pred_score=anomaly_map.amax(dim=(-3, -2, -1)))
 
-    def _pair(self, images: Tensor, anomalous: Tensor) -> DmddFeatures:
-        # One batch for both: with statistics of their own, the anomalous images are normalised like normal ones, and
-        # the normality branch does not learn to tell them apart (measured, see the README beside this file).
-        teacher = self.teacher(torch.cat([images, anomalous]))
+    def _features_of_pairs(self, images: Tensor, anomalous: Tensor) -> DmddFeatures:
+        """Features of normal images and their anomalous copies, both ``(N, 3, H, W)``."""
+        # Both pass in one batch. With statistics of their own, anomalous images would be normalised like normal ones,
+        # and the normality branch would not learn the difference.
+        both = torch.cat([images, anomalous])  # (2 N, 3, H, W)
+        teacher = self.teacher(both)  # per layer (2 N, C_k, h_k, w_k)
         normality, abnormality = self.student(teacher)
-        with torch.no_grad():  # the head learns to read the distances, it does not shape them
-            maps = self.distance_maps(teacher, normality, abnormality)
-            self.scale.follow(maps[: len(images)])
-        (t, t_a), (n, n_a), (a, a_a) = (
-            zip(*(layer.chunk(2) for layer in layers), strict=True) for layers in (teacher, normality, abnormality)
+        with torch.no_grad():  # the head must not shape the distances that it reads
+            maps = self.distance_maps(teacher, normality, abnormality)  # (2 N, 2 layers, h_1, w_1)
+            self.normalizer.update(maps[: len(images)])
+        logits = self.head(self.normalizer(maps))  # (2 N, 1, h_1, w_1)
+        count = len(images)
+        return DmddFeatures(
+            teacher=[features[:count] for features in teacher],
+            normality=[features[:count] for features in normality],
+            abnormality=[features[:count] for features in abnormality],
+            anomalous_teacher=[features[count:] for features in teacher],
+            anomalous_normality=[features[count:] for features in normality],
+            anomalous_abnormality=[features[count:] for features in abnormality],
+            logits=logits,
         )
-        return DmddFeatures(t, n, a, t_a, n_a, a_a, self.head(self.scale(maps)))
 
-    def _report(self, maps: Tensor) -> Tensor:
-        """The map to report, of scaled distances at the finest resolution."""
+    def _select_map(self, maps: Tensor) -> Tensor:
+        """The reported map ``(N, 1, h, w)``, from normalised distances ``(N, 2 * layers, h, w)``."""
         normality, abnormality = maps.chunk(2, dim=1)
-        if self.anomaly_map == "normality":
+        if self.anomaly_map_mode == "normality":
             return normality.sum(1, keepdim=True)
-        if self.anomaly_map == "abnormality":
+        if self.anomaly_map_mode == "abnormality":
             return abnormality.sum(1, keepdim=True)
-        if self.anomaly_map == "sum":
+        if self.anomaly_map_mode == "sum":
             return maps.sum(1, keepdim=True)
         head: Tensor = self.head(maps).sigmoid()
-        return head * geometric_mean(normality) if self.anomaly_map == "both" else head
+        return head if self.anomaly_map_mode == "head" else head * geometric_mean(normality)

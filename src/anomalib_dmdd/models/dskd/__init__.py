@@ -1,7 +1,7 @@
-"""DSKD: Dual-Student Knowledge Distillation (Yao, Gao; arXiv 2402.00448)."""
+"""DSKD: Dual-Student Knowledge Distillation."""
 
 from .lightning_model import Dskd
-from .post_processor import DskdPostProcessor
+from .loss import DskdLoss
 from .torch_model import DskdModel
 
-__all__ = ["Dskd", "DskdModel", "DskdPostProcessor"]
+__all__ = ["Dskd", "DskdLoss", "DskdModel"]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from anomalib.data import Batch
@@ -14,40 +14,51 @@ from anomalib.visualization import Visualizer
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
-from anomalib_dmdd.models.distillation import Distillation
+from anomalib_dmdd.models.base import DefaultLength, DistillationMixin
+from anomalib_dmdd.models.components import Teacher
 from anomalib_dmdd.synthesis import MildAugmentation
 
 from .loss import DskdLoss
-from .post_processor import DskdPostProcessor
-from .torch_model import AnomalyMap, DskdModel, EmbeddingInput
+from .torch_model import AnomalyMapMode, DskdModel, EmbeddingInput
 
 
-class Dskd(Distillation, AnomalibModule):
-    """Dual-Student Knowledge Distillation (Yao, Gao; arXiv 2402.00448).
+class Dskd(DistillationMixin, AnomalibModule):
+    """Dual-Student Knowledge Distillation.
 
-    A reconstruction: the README beside this file says what is the paper's and what is our choice.
+    Note:
+        A reconstruction, as the authors released no code. The README beside this file lists what comes from the paper.
 
     Args:
-        backbone: Teacher and encoder student, any timm ``features_only`` CNN.
-        layers: Its layers; by default those with strides 4, 8 and 16.
-        pre_trained: Start from timm's ImageNet weights. They are fetched when training starts, never to predict, test
-            or export from a checkpoint.
-        teacher_weights: A local ``.pth`` or ``.safetensors`` file with the backbone's weights instead of a download.
-        embedding_input: Whose features the embedding takes: ``both`` the encoder student's and the teacher's, the
-            ``student``'s alone, or only the ``teacher``'s (a control: plain reverse distillation).
-        anomaly_map: Whose distances are reported: those of ``both`` students, in each layer their harmonic mean per
-            position, or of one alone, ``encoder`` or ``decoder``.
-        augment: Move, turn, scale and brighten each training image a little. It has no effect where the data module has
-            augmentations of its own.
-        pre_processor: Anomalib's, or False.
-        post_processor: :class:`DskdPostProcessor` by default, or False.
-        evaluator: Anomalib's, or False.
-        visualizer: Anomalib's, or False.
+        backbone: Architecture of teacher and encoder student, any timm ``features_only`` CNN.
+        layers: Layers of the teacher that are compared; the default is those with strides 4, 8 and 16.
+        pre_trained: Whether the teacher starts from timm's ImageNet weights. They are loaded when training starts;
+            predict, test and export take them from the checkpoint.
+        teacher_weights: A local ``.pth`` or ``.safetensors`` file with the weights of the backbone, instead of a
+            download.
+        embedding_input: Features that the embedding takes: ``both`` those of encoder student and teacher, or those of
+            one, ``student`` or ``teacher``.
+        anomaly_map_mode: Distances that are reported: ``harmonic`` the harmonic mean of both students' distances, or
+            those of one, ``encoder`` or ``decoder``.
+        augment: Whether each training image is rotated, shifted, scaled and brightened a little. It has no effect if
+            the data module has augmentations of its own.
+        pre_processor: A pre-processor of Anomalib, True for the default one, False for none.
+        post_processor: A post-processor of Anomalib, True for :class:`DistillationPostProcessor`, False for none.
+        evaluator: An evaluator of Anomalib, True for the default one, False for none.
+        visualizer: A visualizer of Anomalib, True for the default one, False for none.
 
     Raises:
-        ValueError: If timm has no such backbone, the backbone no such layers, or the input size does not fit it.
+        ValueError: If backbone, layers or a mode are unknown, or the input size does not fit the backbone.
+
+    Example:
+        >>> model = Dskd(pre_trained=False)
+        >>> model.default_length.epochs
+        200
+
+    References:
+        Yao, Gao; https://arxiv.org/abs/2402.00448
     """
 
+    default_length: ClassVar[DefaultLength] = DefaultLength(epochs=200)
     model: DskdModel
 
     def __init__(
@@ -57,7 +68,7 @@ class Dskd(Distillation, AnomalibModule):
         pre_trained: bool = True,
         teacher_weights: str | Path | None = None,
         embedding_input: EmbeddingInput = "both",
-        anomaly_map: AnomalyMap = "both",
+        anomaly_map_mode: AnomalyMapMode = "harmonic",
         augment: bool = True,
         pre_processor: PreProcessor | bool = True,
         post_processor: PostProcessor | bool = True,
@@ -67,27 +78,18 @@ class Dskd(Distillation, AnomalibModule):
         super().__init__(
             pre_processor=pre_processor, post_processor=post_processor, evaluator=evaluator, visualizer=visualizer
         )
-        self.model = DskdModel(backbone, layers, pre_trained, teacher_weights, embedding_input, anomaly_map)
+        teacher = Teacher(backbone, layers, pre_trained, teacher_weights)
+        self.model = DskdModel(teacher, embedding_input, anomaly_map_mode)
         self.check_input_size()
         self.augmentation = MildAugmentation() if augment else None
         self.loss = DskdLoss()
 
-    def method_epochs(self, steps_per_epoch: int) -> int:
-        """200 epochs, as in RD4AD (our choice)."""
-        del steps_per_epoch
-        return 200
-
     def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> Tensor:
         """Match both students with the teacher on normal images."""
         del args, kwargs
-        return self.log_loss(self.loss(self.model(self.augmented(batch.image))), batch)
+        return self.log_and_sum(self.loss(self.model(self.augmented(batch.image))), batch)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Adam for both students and the embedding (settings: RD4AD's)."""
+        """Adam for both students and the embedding, with the settings of RD4AD."""
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        return self.decayed(torch.optim.Adam(trained, lr=5e-3, betas=(0.5, 0.999)))
-
-    @staticmethod
-    def configure_post_processor() -> DskdPostProcessor:
-        """The default post-processor."""
-        return DskdPostProcessor()
+        return self.with_warmup_cosine(torch.optim.Adam(trained, lr=5e-3, betas=(0.5, 0.999)))

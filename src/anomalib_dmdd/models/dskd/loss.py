@@ -1,4 +1,4 @@
-"""The loss of DSKD: pyramid matching of both students."""
+"""Loss of DSKD: pyramid matching of both students with the teacher."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -6,20 +6,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from anomalib_dmdd.parts import cosine_distance, hard_mean
+from anomalib_dmdd.models.components import cosine_distance, self_weighted_mean
 
 from .torch_model import DskdFeatures
 
 
 class DskdLossParts(NamedTuple):
-    """The terms of the loss, each a scalar."""
+    """Terms of the loss, each a scalar."""
 
     encoder: Tensor
     decoder: Tensor
 
 
 def pyramid_matching(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-    """Sum over the layers of the hard mean of the cosine distance per position (layers: paper; the rest: our choice).
+    """Sum over the layers of the self-weighted mean of the cosine distances.
 
     Args:
         student: One map ``(N, C_k, h_k, w_k)`` per layer.
@@ -30,14 +30,20 @@ def pyramid_matching(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Te
         >>> bool(pyramid_matching(features, features).abs() < 1e-5)
         True
     """
-    return torch.stack([hard_mean(cosine_distance(s, t)) for s, t in zip(student, teacher, strict=True)]).sum()
+    return torch.stack([self_weighted_mean(cosine_distance(s, t)) for s, t in zip(student, teacher, strict=True)]).sum()
 
 
 class DskdLoss(nn.Module):
-    """Pyramid matching of the encoder student and of the decoder student with the teacher."""
+    """Pyramid matching of the encoder student and of the decoder student with the teacher.
+
+    Example:
+        >>> features = [torch.rand(2, 8, 4, 4)]
+        >>> float(DskdLoss()(DskdFeatures(features, features, features)).encoder) < 1e-5
+        True
+    """
 
     def forward(self, features: DskdFeatures) -> DskdLossParts:
-        """The two terms, which are to be added."""
+        """The two terms, whose sum is the loss."""
         return DskdLossParts(
             encoder=pyramid_matching(features.encoder, features.teacher),
             decoder=pyramid_matching(features.decoder, features.teacher),

@@ -1,73 +1,71 @@
-"""The network of DSKD: one teacher, two students of inverted structure, an embedding between them."""
+"""Network of DSKD: a teacher and two students of inverted structure with an embedding between them."""
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
 from anomalib.data import InferenceBatch
 from torch import Tensor
 
-from anomalib_dmdd.models.network import Network
-from anomalib_dmdd.parts import (
+from anomalib_dmdd.models.components import (
     BottleneckEmbedding,
     DecoderStudent,
+    DistillationModel,
     Teacher,
+    check_choice,
     cosine_distance,
-    encoder_student,
     geometric_mean,
     upsample,
 )
 
-AnomalyMap = Literal["both", "encoder", "decoder"]
-EmbeddingInput = Literal["student", "both", "teacher"]
+AnomalyMapMode = Literal["harmonic", "encoder", "decoder"]
+EmbeddingInput = Literal["both", "student", "teacher"]
 
 
 class DskdFeatures(NamedTuple):
-    """What the loss needs, each a list of maps ``(N, C_k, h_k, w_k)``, shallow to deep."""
+    """Features of normal images, each a list of maps ``(N, C_k, h_k, w_k)``, shallow to deep."""
 
     teacher: list[Tensor]
     encoder: list[Tensor]
     decoder: list[Tensor]
 
 
-class DskdModel(Network):
-    """Encoder student, deep feature embedding, decoder student.
+class DskdModel(DistillationModel):
+    """Encoder student, deep feature embedding and decoder student beside a teacher.
 
     Args:
-        backbone: Name of a timm ``features_only`` CNN, the teacher's and the encoder student's architecture.
-        layers: Its layers; by default those with strides 4, 8 and 16.
-        pre_trained: Use timm's ImageNet weights for the teacher.
-        teacher_weights: A local file with them.
-        embedding_input: Whose features the embedding takes: ``both`` the encoder student's and the teacher's, the
-            ``student``'s alone, or only the ``teacher``'s, which makes the decoder plain reverse distillation (a
-            control).
-        anomaly_map: Whose distances are reported: those of ``both`` students, in each layer their harmonic mean per
-            position, or of one alone, ``encoder`` or ``decoder``.
+        teacher: The frozen pre-trained network, whose architecture the encoder student takes.
+        embedding_input: Features that the embedding takes: ``both`` those of encoder student and teacher, ``student``
+            or ``teacher`` those of one. ``teacher`` makes the decoder a plain reverse distillation, as a control.
+        anomaly_map_mode: Distances that evaluation returns: ``harmonic`` the harmonic mean of both students' distances
+            at each position, ``encoder`` or ``decoder`` those of one student.
 
     Raises:
-        ValueError: If timm has no such backbone, or the backbone no such layers.
+        ValueError: If a mode is unknown.
+
+    Example:
+        >>> model = DskdModel(Teacher("resnet18", pre_trained=False)).eval()
+        >>> model(torch.rand(2, 3, 64, 96)).anomaly_map.shape
+        torch.Size([2, 1, 64, 96])
     """
 
     def __init__(
         self,
-        backbone: str = "resnet18.tv_in1k",
-        layers: Sequence[str] | None = None,
-        pre_trained: bool = True,
-        teacher_weights: str | Path | None = None,
+        teacher: Teacher,
         embedding_input: EmbeddingInput = "both",
-        anomaly_map: AnomalyMap = "both",
+        anomaly_map_mode: AnomalyMapMode = "harmonic",
     ) -> None:
-        super().__init__()
+        super().__init__(teacher)
+        check_choice("embedding_input", embedding_input, EmbeddingInput)
+        check_choice("anomaly_map_mode", anomaly_map_mode, AnomalyMapMode)
         self.embedding_input = embedding_input
-        self.anomaly_map = anomaly_map
-        self.teacher = Teacher(backbone, layers, pre_trained, teacher_weights)
-        channels, reductions = self.teacher.channels, self.teacher.reductions
-        self.multiple = 2 * reductions[-1]
-        self.encoder = encoder_student(self.teacher)
+        self.anomaly_map_mode = anomaly_map_mode
+        channels, reductions = teacher.channels, teacher.reductions
+        self.encoder = teacher.untrained_copy()
         self.embedding = BottleneckEmbedding(channels, reductions, inputs=2 if embedding_input == "both" else 1)
-        # One residual block per stage, not RD4AD's two: that pays for the second network (our choice).
-        self.decoder = DecoderStudent(self.embedding.width, channels, reductions, depth=1, signed=self.teacher.signed)
+        # One residual block per stage instead of RD4AD's two, to make up for the cost of the encoder student.
+        self.decoder = DecoderStudent(
+            self.embedding.width, channels, reductions, depth=1, final_relu=teacher.final_relu
+        )
         self.to(memory_format=torch.channels_last)  # the layout in which convolutions are fastest
 
     def features(self, images: Tensor) -> DskdFeatures:
@@ -89,12 +87,14 @@ class DskdModel(Network):
         if self.training:
             return features
         finest = (features.teacher[0].shape[-2], features.teacher[0].shape[-1])
-        layers = [upsample(self._report(*layer), finest) for layer in zip(*features, strict=True)]
+        layers = [upsample(self._select_map(*layer), finest) for layer in zip(*features, strict=True)]
         anomaly_map = upsample(geometric_mean(torch.cat(layers, dim=1)), (images.shape[-2], images.shape[-1]))
         return InferenceBatch(anomaly_map=anomaly_map, pred_score=anomaly_map.amax(dim=(-3, -2, -1)))
 
-    def _report(self, target: Tensor, encoder: Tensor, decoder: Tensor) -> Tensor:
-        """The distances to report of a layer, from the features of the teacher and of both students."""
-        # Where a student is without fault, rounding would take the quotient to infinity.
+    def _select_map(self, target: Tensor, encoder: Tensor, decoder: Tensor) -> Tensor:
+        """The reported distances ``(N, 1, h, w)`` of one layer, from features ``(N, C, h, w)``."""
+        # Clamp: rounding can make distances zero or slightly negative, and the denominator must stay positive.
         first, second = (cosine_distance(student, target).clamp_min(1e-5) for student in (encoder, decoder))
-        return {"encoder": first, "decoder": second, "both": 2 * first * second / (first + second)}[self.anomaly_map]
+        if self.anomaly_map_mode == "harmonic":
+            return 2 * first * second / (first + second)
+        return first if self.anomaly_map_mode == "encoder" else second

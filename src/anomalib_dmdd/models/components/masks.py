@@ -4,18 +4,18 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 ANOMALOUS_CELL = 0.5
-"""A cell of a feature map counts as anomalous from this share of anomalous area on (our choice)."""
+"""A cell of a feature map counts as anomalous if at least this share of its area is anomalous."""
 
 
 def anomalous_area(mask: Tensor, like: Tensor) -> Tensor:
-    """Share of anomalous area in each cell: thin defects do not vanish at coarse scales (our choice).
+    """Share of anomalous area in each cell, so that thin defects do not vanish at coarse scales.
 
     Args:
         mask: 1 where the image is anomalous, ``(N, 1, H, W)``.
-        like: A map ``(N, C, h, w)`` of the scale that is asked for.
+        like: A map ``(N, C, h, w)`` of the target size.
 
     Returns:
-        Shares ``(N, 1, h, w)``.
+        Shares in [0, 1], ``(N, 1, h, w)``.
     """
     return F.adaptive_avg_pool2d(mask, (like.shape[-2], like.shape[-1]))
 

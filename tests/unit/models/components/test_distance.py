@@ -6,7 +6,7 @@ import torch
 from scipy.spatial.distance import cosine
 from scipy.stats import gmean
 
-from anomalib_dmdd.parts import cosine_distance, geometric_mean, hard_mean, sum_of_layers
+from anomalib_dmdd.models.components import cosine_distance, geometric_mean, self_weighted_mean, sum_of_layers
 
 
 def test_cosine_distance_at_each_position() -> None:
@@ -19,19 +19,19 @@ def test_cosine_distance_at_each_position() -> None:
         assert distance[image, 0, row, column].item() == pytest.approx(expected, abs=1e-5)
 
 
-def test_hard_mean_pulls_at_far_positions_and_as_strongly_as_a_mean() -> None:
+def test_self_weighted_mean_pulls_at_far_positions_and_as_strongly_as_a_mean() -> None:
     distances = torch.rand(2, 1, 3, 4, requires_grad=True)
-    hard_mean(distances).backward()
+    self_weighted_mean(distances).backward()
     assert distances.grad is not None
     values, pull = distances.detach().double().numpy(), distances.grad.double().numpy()
     assert np.allclose(pull, values / values.sum(), atol=1e-6)
-    assert hard_mean(distances).item() == pytest.approx(np.average(values, weights=values), abs=1e-6)
+    assert self_weighted_mean(distances).item() == pytest.approx(np.average(values, weights=values), abs=1e-6)
 
 
-def test_hard_mean_of_a_student_without_fault_is_zero() -> None:
+def test_self_weighted_mean_of_zeros_is_zero() -> None:
     distances = torch.tensor([0.0, -1e-7], requires_grad=True)  # rounding can take a distance below zero
-    hard_mean(distances).backward()
-    assert hard_mean(distances).item() == 0
+    self_weighted_mean(distances).backward()
+    assert self_weighted_mean(distances).item() == 0
     assert distances.grad is not None
     assert not distances.grad.any()
 

@@ -1,4 +1,4 @@
-"""The bottleneck through which the features of all scales have to pass."""
+"""The one-class bottleneck embedding."""
 
 from collections.abc import Sequence
 from math import log2
@@ -6,18 +6,17 @@ from math import log2
 import torch
 from torch import Tensor, nn
 
-from .residual import ResidualBlock, convolution
+from .residual import ResidualBlock, conv_bn
 
 
 class BottleneckEmbedding(nn.Module):
-    """One-class bottleneck embedding: all scales brought to the deepest one, joined, and compressed (RD4AD, sec. 3.3).
+    """One-class bottleneck embedding: joins the features of all layers at the deepest scale and compresses them.
 
     Args:
         channels: Channels of the inputs, shallow to deep.
         reductions: Their strides, powers of two that do not fall.
-        depth: Residual blocks of the compressing stage; the first halves the map.
-        inputs: How many sets of such features are joined, e.g. 2 for a student's beside the teacher's.
-        dropout: Probability with which a joined feature is zeroed in training, before the compressing stage.
+        inputs: Number of feature sets that are joined, e.g. 2 for those of a student and the teacher.
+        dropout: Probability of zeroing a joined feature in training, before the compressing stage, in [0, 1).
 
     Attributes:
         width: Channels of the embedding, twice those of the deepest input.
@@ -27,10 +26,13 @@ class BottleneckEmbedding(nn.Module):
         >>> features = [torch.zeros(2, 64, 16, 16), torch.zeros(2, 128, 8, 8), torch.zeros(2, 256, 4, 4)]
         >>> embedding(features).shape
         torch.Size([2, 512, 2, 2])
+
+    References:
+        RD4AD, section 3.3, https://arxiv.org/abs/2201.10703
     """
 
     def __init__(
-        self, channels: Sequence[int], reductions: Sequence[int], depth: int = 2, inputs: int = 1, dropout: float = 0.0
+        self, channels: Sequence[int], reductions: Sequence[int], inputs: int = 1, dropout: float = 0.0
     ) -> None:
         super().__init__()
         deepest = channels[-1]
@@ -43,28 +45,28 @@ class BottleneckEmbedding(nn.Module):
         narrow = bottleneck_width(channels, self.width)
         self.compress = nn.Sequential(
             ResidualBlock(len(channels) * deepest, self.width, "down", narrow),
-            *(ResidualBlock(self.width, self.width, width=narrow) for _ in range(depth - 1)),
+            ResidualBlock(self.width, self.width, width=narrow),
         )
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Map features ``(N, C_k, H / r_k, W / r_k)`` to ``(N, width, H / 2r, W / 2r)``, r being the deepest stride."""
+        """Map features ``(N, C_k, H / r_k, W / r_k)`` to ``(N, width, H / 2r, W / 2r)``, with the deepest stride r."""
         joined = torch.cat([reduce(level) for reduce, level in zip(self.reduce, features, strict=True)], dim=1)
         embedding: Tensor = self.compress(self.dropout(joined))
         return embedding
 
 
 def _reduce(inputs: int, outputs: int, halvings: int) -> nn.Module:
-    """Convolutions that halve the map, doubling the channels on the way to ``outputs``."""
+    """Convolutions that halve the map and double the channels on the way to ``outputs``."""
     if halvings == 0:
-        return nn.Identity() if inputs == outputs else convolution(inputs, outputs, kernel=1)
+        return nn.Identity() if inputs == outputs else conv_bn(inputs, outputs, kernel=1)
     layers: list[nn.Module] = []
     for step in range(halvings, 0, -1):
         width = max(inputs, outputs >> (step - 1)) if step > 1 else outputs
-        layers += [convolution(inputs, width, "down"), nn.ReLU(inplace=True)]
+        layers += [conv_bn(inputs, width, "down"), nn.ReLU(inplace=True)]
         inputs = width
     return nn.Sequential(*layers)
 
 
 def bottleneck_width(channels: Sequence[int], outputs: int) -> int | None:
-    """Inner width of the residual blocks: half of the outputs where a teacher is as wide as a ResNet50 (our choice)."""
+    """Inner width of the residual blocks: half of the outputs for teachers as wide as a ResNet50, else ``None``."""
     return outputs // 2 if channels[-1] > 512 else None  # noqa: PLR2004  # the width where ResNets change their block

@@ -1,4 +1,4 @@
-"""The residual block that embeddings and decoders are built from."""
+"""The residual block of embeddings and decoders."""
 
 from typing import Literal
 
@@ -14,27 +14,29 @@ def _convolution(inputs: int, outputs: int, resample: Resample, kernel: int) -> 
     return nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
 
 
-def convolution(inputs: int, outputs: int, resample: Resample = "same", kernel: int = 3) -> nn.Sequential:
-    """Convolution and batch normalisation that halve, keep or double (transposed 2x2, RD4AD) the size of the map.
+def conv_bn(inputs: int, outputs: int, resample: Resample = "same", kernel: int = 3) -> nn.Sequential:
+    """Convolution and batch normalisation that halve, keep or double the size of the map.
 
-    Args:
-        inputs: Channels in.
-        outputs: Channels out.
-        resample: What happens to the size.
-        kernel: Size of the kernel where the map is not doubled.
-    """
-    return nn.Sequential(_convolution(inputs, outputs, resample, kernel), nn.BatchNorm2d(outputs))
-
-
-class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions, or 1x1, 3x3, 1x1 with a width of its own, beside a shortcut (ResNet's blocks).
+    Doubling is a transposed 2x2 convolution, as in RD4AD.
 
     Args:
         inputs: Channels in.
         outputs: Channels out.
         resample: Halve, keep or double the size of the map.
-        width: Channels between the 1x1 convolutions; without it the block is the plain one.
-        signed: End without the ReLU.
+        kernel: Size of the kernel, unless the map is doubled.
+    """
+    return nn.Sequential(_convolution(inputs, outputs, resample, kernel), nn.BatchNorm2d(outputs))
+
+
+class ResidualBlock(nn.Module):
+    """Basic or bottleneck block of a ResNet: convolutions with a shortcut around them.
+
+    Args:
+        inputs: Channels in.
+        outputs: Channels out.
+        resample: Halve, keep or double the size of the map.
+        width: Channels of the bottleneck block's 3x3 convolution; ``None`` builds the basic block of two 3x3 ones.
+        final_relu: Whether the block ends in a ReLU.
     """
 
     def __init__(
@@ -43,26 +45,26 @@ class ResidualBlock(nn.Module):
         outputs: int,
         resample: Resample = "same",
         width: int | None = None,
-        signed: bool = False,
+        final_relu: bool = True,
     ) -> None:
         super().__init__()
         if width:
             self.residual = nn.Sequential(
-                convolution(inputs, width, kernel=1),
+                conv_bn(inputs, width, kernel=1),
                 nn.ReLU(inplace=True),
-                convolution(width, width, resample),
+                conv_bn(width, width, resample),
                 nn.ReLU(inplace=True),
-                convolution(width, outputs, kernel=1),
+                conv_bn(width, outputs, kernel=1),
             )
         else:
             self.residual = nn.Sequential(
-                convolution(inputs, outputs, resample),
+                conv_bn(inputs, outputs, resample),
                 nn.ReLU(inplace=True),
-                convolution(outputs, outputs),
+                conv_bn(outputs, outputs),
             )
         same = resample == "same" and inputs == outputs
-        self.shortcut = nn.Identity() if same else convolution(inputs, outputs, resample, kernel=1)
-        self.activation = nn.Identity() if signed else nn.ReLU(inplace=True)
+        self.shortcut = nn.Identity() if same else conv_bn(inputs, outputs, resample, kernel=1)
+        self.activation = nn.ReLU(inplace=True) if final_relu else nn.Identity()
 
     def forward(self, features: Tensor) -> Tensor:
         """Map ``(N, inputs, h, w)`` to ``(N, outputs, h', w')``."""

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from anomalib_dmdd.parts import BottleneckEmbedding, DecoderStudent, Teacher, encoder_student
+from anomalib_dmdd.models.components import BottleneckEmbedding, DecoderStudent, Teacher
 
 BACKBONES = ["resnet18.tv_in1k", "wide_resnet50_2.tv_in1k", "mobilenetv3_small_050", "convnext_atto"]
 
@@ -16,13 +16,13 @@ def count(module: torch.nn.Module) -> float:
 def test_decoder_mirrors_the_teacher(backbone: str) -> None:
     teacher = Teacher(backbone, pre_trained=False)
     embedding = BottleneckEmbedding(teacher.channels, teacher.reductions)
-    decoder = DecoderStudent(embedding.width, teacher.channels, teacher.reductions, signed=teacher.signed)
+    decoder = DecoderStudent(embedding.width, teacher.channels, teacher.reductions, final_relu=teacher.final_relu)
     features = teacher(torch.rand(2, 3, 64, 96))
     embedded = embedding(features)
     assert embedded.shape == (2, embedding.width, 2, 3)
     decoded = decoder(embedded)
     assert [output.shape for output in decoded] == [target.shape for target in features]
-    assert any(bool((output < 0).any()) for output in decoded) is teacher.signed
+    assert any(bool((output < 0).any()) for output in decoded) is not teacher.final_relu
 
 
 def test_resnet18_parts_have_the_published_size() -> None:
@@ -33,9 +33,9 @@ def test_resnet18_parts_have_the_published_size() -> None:
     assert count(DecoderStudent(embedding.width, teacher.channels, teacher.reductions)) == 3.70
 
 
-def test_encoder_student_is_the_architecture_with_other_weights() -> None:
+def test_untrained_copy_is_the_architecture_with_other_weights() -> None:
     teacher = Teacher("resnet18", pre_trained=False)
-    student = encoder_student(teacher)
+    student = teacher.untrained_copy()
     assert {name: tensor.shape for name, tensor in student.state_dict().items()} == {
         name: tensor.shape for name, tensor in teacher.features.state_dict().items()
     }

@@ -1,4 +1,4 @@
-"""How far two feature maps are apart, and how such distances become one map of the image."""
+"""Distances between two feature maps, and their combination into one map of the image."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,7 @@ from torch.nn import functional as F  # noqa: N812
 
 
 def cosine_distance(features: Tensor, target: Tensor) -> Tensor:
-    """Cosine distance at each position, ``1 - cos`` over the channels (RD4AD, eq. 1).
+    """Cosine distance at each position, ``1 - cos`` over the channels.
 
     Args:
         features: Feature map ``(N, C, h, w)``.
@@ -21,22 +21,25 @@ def cosine_distance(features: Tensor, target: Tensor) -> Tensor:
         >>> import torch
         >>> cosine_distance(torch.ones(1, 2, 1, 1), torch.tensor([1.0, 0.0]).reshape(1, 2, 1, 1)).squeeze()
         tensor(0.2929)
+
+    References:
+        RD4AD, equation 1, https://arxiv.org/abs/2201.10703
     """
     return 1 - F.cosine_similarity(features.float(), target.float(), dim=1).unsqueeze(1)
 
 
-def hard_mean(distances: Tensor) -> Tensor:
-    """Mean in which a distance weighs as much as it is large: the student learns most where it is worst (our choice).
+def self_weighted_mean(distances: Tensor) -> Tensor:
+    """Mean weighted by the detached distances themselves, so that the worst-matched positions dominate the gradient.
 
-    An image is judged by the maximum of its map, so the few positions of a good part that stay far matter more than
-    all others. The weights have no gradient, so that together the positions pull as strongly as in a plain mean.
+    The maximum of the map decides about an image, so the few positions of a good part with large distances matter most.
+    The weights add up to 1, so the gradient is as strong as that of a plain mean.
 
     Args:
         distances: Any shape. If all are zero, so is the result.
 
     Example:
         >>> import torch
-        >>> hard_mean(torch.tensor([0.1, 0.3]))
+        >>> self_weighted_mean(torch.tensor([0.1, 0.3]))
         tensor(0.2500)
     """
     weights = distances.detach().clamp_min(0)
@@ -44,10 +47,10 @@ def hard_mean(distances: Tensor) -> Tensor:
 
 
 def geometric_mean(maps: Tensor) -> Tensor:
-    """Geometric mean of maps, as STFPM multiplies its layers: none drowns the others, whatever its scale.
+    """Geometric mean of maps over the channels, which no layer dominates by its scale.
 
     Args:
-        maps: ``(N, C, h, w)``, not negative but for rounding.
+        maps: ``(N, C, h, w)``, not negative except for rounding.
 
     Returns:
         Mean over the channels, ``(N, 1, h, w)``.
@@ -56,6 +59,9 @@ def geometric_mean(maps: Tensor) -> Tensor:
         >>> import torch
         >>> geometric_mean(torch.tensor([0.1, 0.4]).reshape(1, 2, 1, 1)).squeeze()
         tensor(0.2000)
+
+    References:
+        STFPM multiplies its layers, https://arxiv.org/abs/2103.04257
     """
     return maps.clamp_min(1e-5).log().mean(dim=1, keepdim=True).exp()
 
@@ -63,14 +69,13 @@ def geometric_mean(maps: Tensor) -> Tensor:
 def upsample(distances: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear upsampling of a map ``(N, C, h, w)`` to ``(N, C, *size)``.
 
-    The corners are aligned, as in RD4AD's code: defects at the border are located better than with cells at their
-    place in the grid (measured, see docs/results.md).
+    The corners are aligned, as in the code of RD4AD. This locates defects at the image border better.
     """
     return F.interpolate(distances, size=size, mode="bilinear", align_corners=True)
 
 
 def sum_of_layers(distances: Iterable[Tensor], images: Tensor) -> Tensor:
-    """Upsample the map of each layer to the size of the images and add them (RD4AD's anomaly map).
+    """Sum of the maps of all layers at the size of the images, the anomaly map of RD4AD.
 
     Args:
         distances: Maps ``(N, 1, h_k, w_k)``.

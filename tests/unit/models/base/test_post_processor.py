@@ -8,7 +8,7 @@ import torch
 from anomalib.data import ImageBatch, InferenceBatch
 from scipy.ndimage import gaussian_filter
 
-from anomalib_dmdd.models.post_processor import DistillationPostProcessor
+from anomalib_dmdd.models.base import DistillationPostProcessor
 
 
 def validate(post_processor: DistillationPostProcessor, maps: torch.Tensor, labels: list[int]) -> None:

@@ -1,4 +1,4 @@
-"""The two kinds of student: the teacher's architecture without its weights, and its mirror image."""
+"""The decoder student, a mirror image of the teacher."""
 
 from collections.abc import Sequence
 from math import log2
@@ -7,33 +7,26 @@ from torch import Tensor, nn
 
 from .embedding import bottleneck_width
 from .residual import ResidualBlock
-from .teacher import Teacher
-
-
-def encoder_student(teacher: Teacher) -> nn.Module:
-    """A trainable network of the teacher's architecture with random weights: images ``(N, 3, H, W)`` to its features.
-
-    Args:
-        teacher: The teacher whose architecture and layers it takes.
-    """
-    return teacher.build()
 
 
 class DecoderStudent(nn.Module):
-    """The teacher upside down: one residual stage per layer, transposed convolutions for its strides (RD4AD).
+    """Mirror image of the teacher: one residual stage per layer, with transposed convolutions for its strides.
 
     Args:
-        width: Channels of the embedding that it starts from, at twice the deepest stride.
+        width: Channels of the embedding, which has twice the deepest stride.
         channels: Channels of the teacher's layers, shallow to deep.
         reductions: Their strides, powers of two that do not fall.
         depth: Residual blocks of each stage.
-        signed: Whether the teacher's features can be negative; otherwise every stage ends in a ReLU.
+        final_relu: Whether every stage ends in a ReLU, because the features of the teacher are not negative.
 
     Example:
         >>> import torch
         >>> student = DecoderStudent(512, [64, 128, 256], [4, 8, 16])
         >>> [tuple(features.shape) for features in student(torch.zeros(2, 512, 2, 2))]
         [(2, 64, 16, 16), (2, 128, 8, 8), (2, 256, 4, 4)]
+
+    References:
+        RD4AD, https://arxiv.org/abs/2201.10703
     """
 
     def __init__(
@@ -42,7 +35,7 @@ class DecoderStudent(nn.Module):
         channels: Sequence[int],
         reductions: Sequence[int],
         depth: int = 2,
-        signed: bool = False,
+        final_relu: bool = True,
     ) -> None:
         super().__init__()
         self.stages = nn.ModuleList()
@@ -50,7 +43,7 @@ class DecoderStudent(nn.Module):
         for channel, reduction in zip(reversed(channels), reversed(reductions), strict=True):
             doublings = int(log2(stride / reduction))
             self.stages.append(
-                _stage(width, channel, doublings, depth, bottleneck_width(channels, channel), signed=signed)
+                _stage(width, channel, doublings, depth, bottleneck_width(channels, channel), final_relu=final_relu)
             )
             width, stride = channel, reduction
 
@@ -63,8 +56,10 @@ class DecoderStudent(nn.Module):
         return features
 
 
-def _stage(inputs: int, outputs: int, doublings: int, depth: int, width: int | None, *, signed: bool) -> nn.Sequential:
-    """Residual blocks of which the first ones double the map."""
+def _stage(
+    inputs: int, outputs: int, doublings: int, depth: int, width: int | None, *, final_relu: bool
+) -> nn.Sequential:
+    """Residual blocks; the first ``doublings`` of them double the map."""
     blocks = max(depth, doublings)
     return nn.Sequential(
         *(
@@ -73,7 +68,7 @@ def _stage(inputs: int, outputs: int, doublings: int, depth: int, width: int | N
                 outputs,
                 "up" if block < doublings else "same",
                 width,
-                signed=signed and block == blocks - 1,
+                final_relu=final_relu or block < blocks - 1,
             )
             for block in range(blocks)
         )

@@ -7,7 +7,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from anomalib_dmdd.parts import Teacher
+from anomalib_dmdd.models.components import Teacher
 
 BACKBONES = ["resnet18.tv_in1k", "wide_resnet50_2.tv_in1k", "mobilenetv3_small_050", "convnext_atto"]
 
@@ -36,9 +36,9 @@ def test_it_stays_frozen_and_in_evaluation_mode() -> None:
     assert all(torch.equal(before[name], tensor) for name, tensor in teacher.state_dict().items())
 
 
-@pytest.mark.parametrize(("backbone", "signed"), [("resnet18", False), ("convnext_atto", True)])
-def test_signed_tells_whether_features_can_be_negative(backbone: str, signed: bool) -> None:
-    assert Teacher(backbone, pre_trained=False).signed is signed
+@pytest.mark.parametrize(("backbone", "final_relu"), [("resnet18", True), ("convnext_atto", False)])
+def test_final_relu_tells_that_no_feature_is_negative(backbone: str, final_relu: bool) -> None:
+    assert Teacher(backbone, pre_trained=False).final_relu is final_relu
 
 
 @pytest.mark.parametrize(
@@ -120,3 +120,52 @@ def test_random_weights_are_fitted_to_images_once() -> None:
     teacher.calibrate(torch.randn(8, 3, 64, 64))
     assert all(torch.equal(a, b) for a, b in zip(before, teacher(images), strict=True))
     assert not any(module.training for module in teacher.modules())
+
+
+@pytest.mark.parametrize(
+    ("backbone", "layers"),
+    [
+        ("resnet18", None),
+        ("resnet18", ["act1", "layer1", "layer2"]),
+        ("vgg11", None),
+        ("hrnet_w18_small", None),
+        ("efficientformer_l1", None),
+        ("xcit_nano_12_p8_224", None),
+        ("mobilenetv3_small_050", None),
+        ("convnext_atto", None),
+        ("efficientnet_b0", None),
+        ("regnetx_002", None),
+        ("densenet121", None),
+        ("ghostnet_050", None),
+    ],
+)
+def test_a_trainable_copy_learns_behind_its_stem(backbone: str, layers: list[str] | None) -> None:
+    teacher = Teacher(backbone, layers, pre_trained=False)
+    copy = teacher.trainable_copy()
+    trained = [parameter for parameter in copy.parameters() if parameter.requires_grad]
+    assert 0 < len(trained) < len(list(copy.parameters()))
+    images = torch.randn(2, 3, *copy._probe_size)
+    before = [parameter.clone() for parameter in trained]
+    torch.optim.SGD(trained, lr=1.0).zero_grad()
+    torch.stack([features.square().mean() for features in copy(images)]).sum().backward()
+    torch.optim.SGD(trained, lr=1.0).step()
+    assert any(not torch.equal(old, new) for old, new in zip(before, trained, strict=True))
+    stem = next(copy.parameters())
+    assert stem.grad is None, "the first weights of the network belong to the stem"
+    assert not any(features.requires_grad for features in teacher(images))
+
+
+def test_a_teacher_without_weights_behind_its_layer_cannot_learn() -> None:
+    with pytest.raises(ValueError, match="no weights behind its first chosen layer"):
+        Teacher("resnet18", ["act1"], pre_trained=False).trainable_copy()
+
+
+def test_modes_and_layers_are_checked() -> None:
+    with pytest.raises(ValueError, match="names a layer twice"):
+        Teacher("resnet18", ["layer1", "layer1"], pre_trained=False)
+
+
+@pytest.mark.parametrize("backbone", ["swin_tiny_patch4_window7_224", "vit_tiny_patch16_224"])
+def test_a_backbone_whose_outputs_do_not_fit_is_refused_with_the_reason(backbone: str) -> None:
+    with pytest.raises(ValueError, match=rf"'{backbone}'"):
+        Teacher(backbone, pre_trained=False)

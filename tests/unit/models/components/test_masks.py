@@ -2,7 +2,7 @@
 
 import torch
 
-from anomalib_dmdd.parts import anomalous_area, masked_mean
+from anomalib_dmdd.models.components import anomalous_area, masked_mean
 
 
 def test_area_is_the_share_of_each_cell() -> None:

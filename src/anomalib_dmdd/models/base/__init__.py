@@ -1,0 +1,7 @@
+"""What the three models share in Lightning and Anomalib."""
+
+from .length import DefaultLength
+from .mixin import DistillationMixin
+from .post_processor import DistillationPostProcessor
+
+__all__ = ["DefaultLength", "DistillationMixin", "DistillationPostProcessor"]

@@ -1,0 +1,82 @@
+"""Length of a training: the default of each method, and how much of it is done."""
+
+import math
+from dataclasses import dataclass
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Timer
+
+VALIDATIONS = 10
+"""How often a training of default length validates, which sets the thresholds, and saves a checkpoint."""
+
+
+@dataclass(frozen=True)
+class DefaultLength:
+    """Length of a training if the user sets none: a number of steps or of epochs.
+
+    Attributes:
+        steps: Training steps, rounded up to whole epochs.
+        epochs: Epochs; used instead of ``steps`` if given.
+    """
+
+    steps: int = 5000
+    epochs: int | None = None
+
+    def in_epochs(self, steps_per_epoch: int) -> int:
+        """The length in epochs."""
+        return self.epochs or math.ceil(self.steps / steps_per_epoch)
+
+
+def has_no_length(trainer: Trainer) -> bool:
+    """Whether the user set none of ``max_epochs``, ``max_steps`` and ``max_time``.
+
+    Lightning replaces a missing length by 1000 epochs when it runs, so this must be asked before.
+    """
+    return trainer.max_epochs is None and trainer.max_steps == -1 and not _timers(trainer)
+
+
+def set_length(trainer: Trainer, length: DefaultLength) -> tuple[int, int]:
+    """Give a trainer the default length of a method.
+
+    Args:
+        trainer: A trainer about to fit, without a length of its own.
+        length: The default length.
+
+    Returns:
+        Epochs and steps.
+    """
+    steps_per_epoch = max(1, int(trainer.estimated_stepping_batches) // (trainer.max_epochs or 1))
+    epochs = length.in_epochs(steps_per_epoch)
+    if trainer.check_val_every_n_epoch == 1:
+        # Validation sorts all pixels: after every epoch it would take longer than the training.
+        trainer.check_val_every_n_epoch = every = max(1, epochs // VALIDATIONS)
+        epochs = every * math.ceil(epochs / every)
+    trainer.fit_loop.max_epochs = epochs
+    return epochs, epochs * steps_per_epoch
+
+
+def training_progress(trainer: Trainer, length: DefaultLength) -> float:
+    """Share of the training that is done, in [0, 1], by whichever of steps, epochs and time ends it first.
+
+    It depends on the state of the trainer alone, so a resumed training continues where it stopped.
+
+    Args:
+        trainer: The trainer.
+        length: Used if the trainer has no end of its own.
+    """
+    shares = [
+        timer.time_elapsed() / max(1e-9, timer.time_elapsed() + left)
+        for timer in _timers(trainer)
+        if (left := timer.time_remaining()) is not None
+    ]
+    steps = trainer.estimated_stepping_batches
+    if not shares and not math.isfinite(steps):
+        steps = length.steps
+    if math.isfinite(steps):
+        shares.append(trainer.global_step / max(1, steps))
+    return min(1.0, max(shares))
+
+
+def _timers(trainer: Trainer) -> list[Timer]:
+    """Callbacks that end the training by the clock (``max_time``)."""
+    return [callback for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
