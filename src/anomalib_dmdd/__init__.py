@@ -12,14 +12,26 @@ if TYPE_CHECKING:
     from .models import Bikd as Bikd
     from .models import Dmdd as Dmdd
     from .models import Dskd as Dskd
+    from .synthesis import AnomalySimulator as AnomalySimulator
 
-_HOME = {"Dmdd": "models", "Dskd": "models", "Bikd": "models", "MVTec": "data", "DemoParts": "data"}
+_HOME = {
+    "AnomalySimulator": "synthesis",
+    "Bikd": "models",
+    "DemoParts": "data",
+    "Dmdd": "models",
+    "Dskd": "models",
+    "MVTec": "data",
+}
 
-__all__ = ["Bikd", "DemoParts", "Dmdd", "Dskd", "MVTec"]
+__all__ = ["AnomalySimulator", "Bikd", "DemoParts", "Dmdd", "Dskd", "MVTec", "__version__"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401
     """Import a public name on first use."""
+    if name == "__version__":
+        from importlib.metadata import version  # noqa: PLC0415  # not needed to load the plugin
+
+        return version("anomalib-dmdd")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{_HOME[name]}", __name__), name)
@@ -27,4 +39,4 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401
 
 def __dir__() -> list[str]:
     """List the public names beside what is loaded."""
-    return sorted({*globals(), *_HOME})
+    return sorted({*globals(), *_HOME, "__version__"})

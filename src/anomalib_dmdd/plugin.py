@@ -1,8 +1,10 @@
-"""How the stock ``anomalib`` command finds the models and data modules of installed packages.
+"""Registers the models and data modules of installed packages with the stock ``anomalib`` command.
 
-Anomalib loads no plugins, but it imports torch, and the last thing that ``import torch`` does is to call the entry
-points of the group ``torch.backends``. :func:`install` is one of them: it waits until ``anomalib.models`` has been
-imported, and then loads the entry points of two more groups, in which any package may list its classes::
+Anomalib 2.7 finds short model names only among classes that are imported before it parses its arguments, and it loads
+no plugins. The one hook that runs that early is torch's: ``import torch`` ends by calling the entry points of the group
+``torch.backends``. :func:`install` is such an entry point. It waits until ``anomalib.models`` has been imported and
+then loads two groups of entry points, in which any package may list its classes. It never raises, and it does nothing
+in a program that does not import Anomalib::
 
     [project.entry-points."anomalib.models"]
     Dmdd = "anomalib_dmdd:Dmdd"
@@ -10,10 +12,19 @@ imported, and then loads the entry points of two more groups, in which any packa
     [project.entry-points."anomalib.data"]
     DemoParts = "anomalib_dmdd:DemoParts"
 
-Each class becomes an attribute of the module that its group is named after, so that short names work wherever Anomalib
-takes its own. ``list_models`` and ``get_model`` know direct subclasses of ``AnomalibModule`` only.
+Each class becomes an attribute of the module that its group is named after. ``list_models`` and ``get_model`` only know
+direct subclasses of ``AnomalibModule``.
 
-:func:`install` also makes the command's ``--seed_everything`` work, see :mod:`anomalib_dmdd.seed`.
+Note:
+    It relies on these undocumented things, which ``tests/unit/test_anomalib_contract.py`` checks:
+
+    - torch loads ``torch.backends`` entry points at the end of its import, unless ``TORCH_DEVICE_BACKEND_AUTOLOAD=0``.
+    - Python sets ``_initializing`` on the spec of a module while it is imported, and asks ``sys.meta_path`` in order.
+    - Importing ``anomalib.models`` imports submodules of it.
+    - Anomalib looks names up as attributes of ``anomalib.models``, and class paths in its ``ALLOWED_MODULES``.
+    - The command calls ``AnomalibCLI.before_instantiate_classes``, see :mod:`anomalib_dmdd.seed`.
+
+    ``docs/upstream.md`` proposes a change of Anomalib that would replace all of this.
 """
 
 import logging
@@ -34,8 +45,8 @@ _left_out: set[EntryPoint] = set()
 def install() -> None:
     """Load the plugins as soon as ``anomalib.models`` has been imported; never raises.
 
-    torch calls it. With ``TORCH_DEVICE_BACKEND_AUTOLOAD=0`` a program may do so itself, before or after it imports
-    Anomalib.
+    torch calls this function. With ``TORCH_DEVICE_BACKEND_AUTOLOAD=0`` a program may call it, before or after it
+    imports Anomalib.
     """
     try:
         if "anomalib.models" not in sys.modules:

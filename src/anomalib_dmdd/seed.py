@@ -1,4 +1,7 @@
-"""Makes ``--seed_everything`` of the ``anomalib`` command do what its help says; Anomalib 2.7 only declares it."""
+"""Applies ``--seed_everything`` of the ``anomalib`` command to the models of this package.
+
+Anomalib 2.7 declares the option, but never reads it. Its own models keep that behaviour.
+"""
 
 import os
 import sys
@@ -10,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def let_command_seed() -> None:
-    """Have the command seed before it builds the model, where Lightning's own command line does; for every model.
+    """Make the command seed before it builds a model of this package, as Lightning's own command line does.
 
-    Nothing happens in a program that has not imported the command.
+    Does nothing in a program that has not imported the command.
     """
     command: type[AnomalibCLI] | None = getattr(sys.modules.get("anomalib.cli.cli"), "AnomalibCLI", None)
     if command is None or command.before_instantiate_classes.__module__ == __name__:
@@ -20,17 +23,25 @@ def let_command_seed() -> None:
     prepare = command.before_instantiate_classes
 
     def before_instantiate_classes(self: "AnomalibCLI") -> None:
-        _seed(self.config[self.subcommand])
+        settings = self.config[self.subcommand]
+        if _is_ours(settings):
+            _seed(settings)
         prepare(self)
 
     command.before_instantiate_classes = before_instantiate_classes
 
 
-def _seed(settings: "Namespace") -> None:
-    """Seed as the settings say: an integer, True for a random seed, False for none.
+def _is_ours(settings: "Namespace") -> bool:
+    """Whether the settings of a subcommand name a model of this package."""
+    class_path = str(settings.get("model.class_path") or "")
+    return class_path.partition(".")[0] == __name__.partition(".")[0]
 
-    The seed replaces True in the settings, so that the run's ``config.yaml`` holds it. A random seed comes from
-    ``PL_GLOBAL_SEED`` where it is set: Lightning hands it to the processes that it starts for further devices.
+
+def _seed(settings: "Namespace") -> None:
+    """Seed as the settings say: an integer is the seed, True asks for a random one, False for none.
+
+    The seed replaces True in the settings, so the run's ``config.yaml`` holds it. A random seed comes from
+    ``PL_GLOBAL_SEED`` if that is set, because Lightning passes it to the processes that it starts for other devices.
     """
     import torch  # noqa: PLC0415  # this module is loaded while torch is being imported
     from lightning import seed_everything  # noqa: PLC0415

@@ -10,11 +10,11 @@ import torch
 from anomalib.engine import Engine
 from anomalib.models import AnomalibModule
 
-import anomalib_dmdd
+import anomalib_dmdd.models
 from anomalib_dmdd import DemoParts
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-MODELS = ["Dmdd", "Dskd", "Bikd"]
+MODELS = anomalib_dmdd.models.__all__
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,7 @@
-"""The three models, one folder each, and what they share."""
+"""The three models, one folder each, their components, and what they share in Lightning.
+
+``__all__`` is the one list of the models. CONTRIBUTING names the few other places that list them.
+"""
 
 from .bikd import Bikd
 from .dmdd import Dmdd
