@@ -15,8 +15,8 @@ import shutil
 from pathlib import Path
 
 import torch
+from anomalib.data.utils import read_image
 from rich.progress import track
-from torchvision.io import ImageReadMode, read_image
 from torchvision.transforms.v2 import functional
 from torchvision.utils import save_image
 
@@ -55,9 +55,9 @@ def main() -> None:
     torch.manual_seed(SEED)
     simulator = AnomalySimulator(textures=args.textures)
     mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
-    images = torch.stack([functional.resize(read_image(str(p), ImageReadMode.RGB), [args.size] * 2) for p in held_out])
+    images = torch.stack([functional.resize(read_image(p, as_tensor=True), [args.size] * 2) for p in held_out])
     for number in track(range(args.anomalies), description="Simulating"):
-        anomalous, masks = simulator((images.float() / 255 - mean) / std)
+        anomalous, masks = simulator((images - mean) / std)
         for path, image, mask in zip(held_out, anomalous * std + mean, masks, strict=True):
             name = f"{path.stem}_{number}"
             save_image(image, folders["test/simulated"] / f"{name}.png")

@@ -1,6 +1,5 @@
-"""What the integration tests share: a drawing of parts, and models small enough to train in seconds."""
+"""What the integration tests share: models small enough to train in seconds, and a quiet Engine."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,16 +12,14 @@ from anomalib.models import AnomalibModule
 import anomalib_dmdd.models
 from anomalib_dmdd import DemoParts
 
-os.environ["HF_HUB_OFFLINE"] = "1"
 MODELS = anomalib_dmdd.models.__all__
 
 
-@pytest.fixture(scope="session")
-def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Root of a complete drawing of DemoParts."""
-    root = tmp_path_factory.mktemp("data") / "DemoParts"
-    DemoParts(root=root).prepare_data()
-    return root
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of this folder as slow: they train, or start programs."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker("slow")
 
 
 @pytest.fixture

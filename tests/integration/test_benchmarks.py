@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from anomalib.engine import Engine
 from conftest import build
+from pictures import read_picture
 from PIL import Image
-from torchvision.io import ImageReadMode, read_image
 
 from anomalib_dmdd import DemoParts
 
@@ -62,8 +62,8 @@ def test_a_selection_set_holds_out_images_and_changes_them_within_their_masks(de
     assert len(good) == pytest.approx(len(trained + good) / 5, abs=1)
     for path in simulated:
         held_out = new / "test/good" / f"{path.stem.rsplit('_', 1)[0]}.png"
-        image, original = (read_image(str(file), ImageReadMode.RGB) for file in (path, held_out))
-        mask = read_image(str(new / "ground_truth/simulated" / f"{path.stem}_mask.png"), ImageReadMode.GRAY) > 0
+        image, original = (read_picture(file) for file in (path, held_out))
+        mask = read_picture(new / "ground_truth/simulated" / f"{path.stem}_mask.png", "L") > 0
         change = (image.int() - original.int()).abs().amax(0, keepdim=True)
         assert change[~mask].max() <= 1, "rounding alone outside of the mask"
         assert change[mask].float().mean() > 10

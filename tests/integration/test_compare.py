@@ -15,7 +15,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from anomalib_dmdd import DemoParts, Dmdd
+from anomalib_dmdd import Dmdd
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX signals")
 
@@ -26,19 +26,11 @@ DMDD = {"class_path": "anomalib_dmdd.Dmdd", "init_args": {"pre_trained": False, 
 PATIENCE = 600
 
 
-@pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The drawing, made once."""
-    root = tmp_path_factory.mktemp("data") / "parts"
-    DemoParts(root=root).prepare_data()
-    return root
-
-
-def start(models: list[dict[str, Any]], parts: Path, out: Path) -> subprocess.Popen[str]:
+def start(models: list[dict[str, Any]], demo_root: Path, out: Path) -> subprocess.Popen[str]:
     """Start the command on small images for two steps."""
     settings = {
         "models": models,
-        "data": {"class_path": "DemoParts", "init_args": {"root": str(parts), "train_batch_size": 4}},
+        "data": {"class_path": "DemoParts", "init_args": {"root": str(demo_root), "train_batch_size": 4}},
         "trainer": {"max_steps": 2},
         "image_size": 64,
         "accelerator": "cpu",
@@ -70,10 +62,10 @@ def processes_of(out: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def interrupted(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, str, pd.DataFrame]:
+def interrupted(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, str, pd.DataFrame]:
     """A comparison that was interrupted while its third run was at work."""
     out = tmp_path_factory.mktemp("compare") / "out"
-    process = start([PADIM, BROKEN, DMDD], parts, out)
+    process = start([PADIM, BROKEN, DMDD], demo_root, out)
     deadline = time.monotonic() + PATIENCE
     while not list(out.glob("runs/Dmdd-*/stage")):
         assert process.poll() is None, process.communicate()[0]
@@ -85,11 +77,11 @@ def interrupted(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 
 
 @pytest.fixture(scope="module")
-def resumed(interrupted: tuple[Path, int, str, pd.DataFrame], parts: Path) -> tuple[Path, int, str, pd.DataFrame]:
+def resumed(interrupted: tuple[Path, int, str, pd.DataFrame], demo_root: Path) -> tuple[Path, int, str, pd.DataFrame]:
     """The same command again."""
     out = interrupted[0]
     os.utime(next(out.glob("runs/Padim-*/result.json")), (1, 1))
-    code, output = finish(start([PADIM, BROKEN, DMDD], parts, out))
+    code, output = finish(start([PADIM, BROKEN, DMDD], demo_root, out))
     return out, code, output, pd.read_csv(out / "results.csv").set_index("model")
 
 
@@ -164,10 +156,10 @@ def test_all_models_saw_the_same_test_images(resumed: tuple[Path, int, str, pd.D
     assert not np.array_equal(padim["map"], dmdd["map"])
 
 
-def test_nothing_is_run_when_all_is_done(resumed: tuple[Path, int, str, pd.DataFrame], parts: Path) -> None:
+def test_nothing_is_run_when_all_is_done(resumed: tuple[Path, int, str, pd.DataFrame], demo_root: Path) -> None:
     out = resumed[0]
     before = {path: path.stat().st_mtime for path in out.glob("runs/*/*")}
-    code, output = finish(start([PADIM, DMDD], parts, out))
+    code, output = finish(start([PADIM, DMDD], demo_root, out))
     assert code == 0, output
     assert before == {path: path.stat().st_mtime for path in out.glob("runs/*/*")}
     assert pd.read_csv(out / "results.csv")["model"].tolist() == ["Padim", "Dmdd"]
@@ -190,11 +182,11 @@ def test_mistakes_end_before_anything_is_written(tmp_path: Path) -> None:
     assert not (tmp_path / "x").exists()
 
 
-def test_shipped_benchmark_file_runs_in_anomalibs_pipeline(tmp_path: Path, parts: Path) -> None:
+def test_shipped_benchmark_file_runs_in_anomalibs_pipeline(tmp_path: Path, demo_root: Path) -> None:
     settings = yaml.safe_load(BENCHMARK.read_text())
     settings["benchmark"]["model"]["init_args"] = {"backbone": "resnet18", "pre_trained": False}
     settings["benchmark"]["data"]["init_args"] |= {
-        "root": str(parts),
+        "root": str(demo_root),
         "category": "flange",
         "train_batch_size": 2,
         "eval_batch_size": 2,

@@ -8,8 +8,6 @@ from types import ModuleType
 import pytest
 import torch
 
-from anomalib_dmdd import DemoParts
-
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TESTED = {"train_on_your_folder", "compare_models", "export_openvino", "custom_post_processor", "sweep_threshold"}
 
@@ -33,20 +31,12 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The drawing, made once."""
-    root = tmp_path_factory.mktemp("data") / "parts"
-    DemoParts(root=root).prepare_data()
-    return root
-
-
-@pytest.fixture(scope="module")
-def checkpoint(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkpoint(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of the first example."""
     path: Path = load("train_on_your_folder").train(
-        good=parts / "flange" / "train" / "good",
-        bad=parts / "flange" / "test" / "chip",
-        masks=parts / "flange" / "ground_truth" / "chip",
+        good=demo_root / "flange" / "train" / "good",
+        bad=demo_root / "flange" / "test" / "chip",
+        masks=demo_root / "flange" / "ground_truth" / "chip",
         out=tmp_path_factory.mktemp("results"),
         backbone="resnet18",
         pre_trained=False,
@@ -67,10 +57,14 @@ def test_train_on_your_folder(checkpoint: Path) -> None:
 
 
 def test_export_openvino(
-    checkpoint: Path, parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    checkpoint: Path,
+    demo_root: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)  # the inferencer keeps its cache in the working directory
-    images = parts / "flange" / "test" / "scratch"
+    images = demo_root / "flange" / "test" / "scratch"
     scores = load("export_openvino").export(checkpoint, images, tmp_path / "exports")
     assert set(scores) == {str(path) for path in images.glob("*.png")}
     printed = capsys.readouterr().out
@@ -79,8 +73,8 @@ def test_export_openvino(
         assert line.startswith("ANOMALOUS") == (score > 0.5)
 
 
-def test_sweep_threshold(checkpoint: Path, parts: Path, tmp_path: Path) -> None:
-    flange = parts / "flange" / "test"
+def test_sweep_threshold(checkpoint: Path, demo_root: Path, tmp_path: Path) -> None:
+    flange = demo_root / "flange" / "test"
     table = load("sweep_threshold").sweep(checkpoint, flange / "good", flange / "chip", keep=0.7, out=tmp_path)
     assert table["defects found"].is_monotonic_increasing
     assert table["good passed"].is_monotonic_decreasing
@@ -88,8 +82,8 @@ def test_sweep_threshold(checkpoint: Path, parts: Path, tmp_path: Path) -> None:
     assert stored.post_processor.image_sensitivity == 0.7
 
 
-def test_custom_post_processor(parts: Path, tmp_path: Path) -> None:
-    model = load("custom_post_processor").train(border=12, steps=2, image_size=64, parts=parts, out=tmp_path).eval()
+def test_custom_post_processor(demo_root: Path, tmp_path: Path) -> None:
+    model = load("custom_post_processor").train(border=12, steps=2, image_size=64, parts=demo_root, out=tmp_path).eval()
     assert model.post_processor.border == 12, "the setting comes back from the checkpoint"
     model.post_processor.enable_normalization = False
     anomaly_map = model(torch.rand(1, 3, 100, 100)).anomaly_map[0, 0]
@@ -99,9 +93,9 @@ def test_custom_post_processor(parts: Path, tmp_path: Path) -> None:
     assert not anomaly_map[:, -12:].any()
 
 
-def test_compare_models(parts: Path, tmp_path: Path) -> None:
+def test_compare_models(demo_root: Path, tmp_path: Path) -> None:
     models = ['{"class_path": "Padim", "init_args": {"pre_trained": false}}']
-    options = ["--models", *models, "--data", "DemoParts", "--data.root", str(parts), "--out", str(tmp_path)]
+    options = ["--models", *models, "--data", "DemoParts", "--data.root", str(demo_root), "--out", str(tmp_path)]
     options += ["--image_size", "64", "--trainer.max_steps", "2", "--openvino", "--timed_passes", "3", "--threads", "1"]
     choose = load("compare_models").choose
     assert choose(options, at_most_ms=60_000) == "Padim"

@@ -11,8 +11,6 @@ import pytest
 import torch
 import yaml
 
-from anomalib_dmdd import DemoParts
-
 CONFIG = Path(__file__).parents[2] / "configs" / "dmdd.yaml"
 
 SMALL_MODEL = ["--model.backbone", "resnet18", "--model.pre_trained", "false"]
@@ -24,20 +22,12 @@ SHORT_RUN = [
 
 
 @pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The drawing, made once."""
-    root = tmp_path_factory.mktemp("data") / "parts"
-    DemoParts(root=root).prepare_data()
-    return root
-
-
-@pytest.fixture(scope="module")
-def few_parts(parts: Path) -> Path:
+def few_parts(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two parts of each of the folders that MVTec needs."""
-    few = parts.with_name("few")
+    few = tmp_path_factory.mktemp("few")
     for folder in ("train/good", "test/good", "test/chip", "ground_truth/chip"):
         (few / "flange" / folder).mkdir(parents=True)
-        for image in sorted((parts / "flange" / folder).glob("*.png"))[:2]:
+        for image in sorted((demo_root / "flange" / folder).glob("*.png"))[:2]:
             shutil.copy(image, few / "flange" / folder)
     return few
 
@@ -74,14 +64,14 @@ def assert_trained(done: subprocess.CompletedProcess[str], folder: Path) -> None
     assert "image_AUROC" in done.stdout
 
 
-def test_train_by_short_name_beside_a_broken_plugin(tmp_path: Path, parts: Path) -> None:
+def test_train_by_short_name_beside_a_broken_plugin(tmp_path: Path, demo_root: Path) -> None:
     broken = tmp_path / "site" / "broken_plugin-1.0.dist-info"
     broken.mkdir(parents=True)
     (broken / "METADATA").write_text("Name: broken-plugin\nVersion: 1.0\n")
     (broken / "entry_points.txt").write_text("[anomalib.models]\nBroken = broken_plugin:Broken\n")
 
     done = anomalib(
-        *("train", "--model", "Dmdd", *SMALL_MODEL, "--data", "DemoParts", "--data.root", str(parts), *SHORT_RUN),
+        *("train", "--model", "Dmdd", *SMALL_MODEL, "--data", "DemoParts", "--data.root", str(demo_root), *SHORT_RUN),
         folder=tmp_path,
         PYTHONPATH=str(broken.parent),
     )
@@ -92,7 +82,7 @@ def test_train_by_short_name_beside_a_broken_plugin(tmp_path: Path, parts: Path)
 
 
 @pytest.mark.parametrize(("autoload", "data"), [("1", "DemoParts"), ("0", "anomalib_dmdd.DemoParts")])
-def test_train_by_class_path(tmp_path: Path, parts: Path, autoload: str, data: str) -> None:
+def test_train_by_class_path(tmp_path: Path, demo_root: Path, autoload: str, data: str) -> None:
     done = anomalib(
         *(
             "train",
@@ -102,7 +92,7 @@ def test_train_by_class_path(tmp_path: Path, parts: Path, autoload: str, data: s
             "--data",
             data,
             "--data.root",
-            str(parts),
+            str(demo_root),
             *SHORT_RUN,
         ),
         folder=tmp_path,
@@ -111,15 +101,25 @@ def test_train_by_class_path(tmp_path: Path, parts: Path, autoload: str, data: s
     assert_trained(done, tmp_path)
 
 
-def test_train_by_configuration(tmp_path: Path, parts: Path) -> None:
+def test_train_by_configuration(tmp_path: Path, demo_root: Path) -> None:
     done = anomalib(
-        *("train", "--config", str(CONFIG), *SMALL_MODEL, "--data", "DemoParts", "--data.root", str(parts), *SHORT_RUN),
+        *(
+            "train",
+            "--config",
+            str(CONFIG),
+            *SMALL_MODEL,
+            "--data",
+            "DemoParts",
+            "--data.root",
+            str(demo_root),
+            *SHORT_RUN,
+        ),
         folder=tmp_path,
     )
     assert_trained(done, tmp_path)
 
 
-def test_the_seed_repeats_a_run_of_the_command(tmp_path: Path, parts: Path) -> None:
+def test_the_seed_repeats_a_run_of_the_command(tmp_path: Path, demo_root: Path) -> None:
     def train(name: str, *arguments: str) -> tuple[dict[str, torch.Tensor], Path]:
         """The trained weights, and the configuration that the command wrote beside them."""
         folder = tmp_path / name
@@ -129,7 +129,7 @@ def test_the_seed_repeats_a_run_of_the_command(tmp_path: Path, parts: Path) -> N
         weights = torch.load(result / "weights" / "lightning" / "model.ckpt", weights_only=False)["state_dict"]
         return weights, result / "config.yaml"
 
-    short = ("--model", "Dmdd", *SMALL_MODEL, "--data", "DemoParts", "--data.root", str(parts), *SHORT_RUN)
+    short = ("--model", "Dmdd", *SMALL_MODEL, "--data", "DemoParts", "--data.root", str(demo_root), *SHORT_RUN)
     random, config = train("random", *short)
     seed = yaml.safe_load(config.read_text())["seed_everything"]
     again, _ = train("again", *short, "--seed_everything", str(seed))

@@ -13,8 +13,8 @@ from anomalib.data.utils import Split, TestSplitMode, ValSplitMode
 from anomalib.utils.path import resolve_dataset_root
 from rich.progress import track
 from torch import Generator, Tensor
-from torchvision.io import write_png
 from torchvision.transforms.v2 import Transform
+from torchvision.transforms.v2.functional import to_pil_image
 
 from .defects import KINDS, sample_defect
 from .drawing import Scene, draw
@@ -169,4 +169,4 @@ def one_thread() -> Iterator[None]:
 def save(picture: Tensor, path: Path) -> None:
     """Write a picture of shape (channels, height, width), uint8."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_png(picture, str(path), compression_level=3)
+    to_pil_image(picture).save(path, compress_level=3)

@@ -35,7 +35,7 @@ def test_all_models_get_the_same_images(make_settings: MakeSettings) -> None:
 
 def test_arguments_that_are_classes_can_be_written_down(make_settings: MakeSettings) -> None:
     jitter = {"class_path": "torchvision.transforms.v2.ColorJitter", "init_args": {"brightness": 0.1}}
-    smooth = {"class_path": "anomalib_dmdd.models.dmdd.DmddPostProcessor", "init_args": {"sigma": 2.0}}
+    smooth = {"class_path": "anomalib_dmdd.models.base.DistillationPostProcessor", "init_args": {"sigma": 2.0}}
     settings = make_settings(
         [{"class_path": "Dmdd", "init_args": {"pre_trained": False, "backbone": "resnet18", "post_processor": smooth}}]
     )

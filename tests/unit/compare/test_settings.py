@@ -44,7 +44,7 @@ def test_classes_as_arguments_stay_mappings(tmp_path: Path) -> None:
 models:
   - Padim
   - class_path: anomalib_dmdd.Dmdd
-    init_args: {post_processor: {class_path: anomalib_dmdd.models.dmdd.DmddPostProcessor}}
+    init_args: {post_processor: {class_path: anomalib_dmdd.models.base.DistillationPostProcessor}}
 data:
   init_args:
     num_workers: 0

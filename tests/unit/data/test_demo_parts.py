@@ -7,9 +7,9 @@ import pytest
 import torch
 from anomalib.data import AnomalibDataModule
 from jsonargparse import ArgumentParser
+from pictures import read_picture
 from torch import Generator, Tensor
 from torchmetrics.functional.classification import binary_auroc
-from torchvision.io import read_image
 
 import anomalib_dmdd.data.demo_parts as module
 from anomalib_dmdd.data import DemoParts
@@ -18,9 +18,8 @@ from anomalib_dmdd.data.drawing import Scene, draw
 
 
 @pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> DemoParts:
-    datamodule = DemoParts(root=tmp_path_factory.mktemp("data") / "parts")
-    datamodule.prepare_data()
+def parts(demo_root: Path) -> DemoParts:
+    datamodule = DemoParts(root=demo_root)
     datamodule.setup()
     return datamodule
 
@@ -48,7 +47,7 @@ def test_layout_is_that_of_mvtec_ad(parts: DemoParts) -> None:
     for kind in KINDS:
         assert count[f"flange/test/{kind}"] == count[f"flange/ground_truth/{kind}"] >= 10
     assert (parts.root / "flange/ground_truth/chip/000_mask.png").is_file()
-    assert read_image(str(parts.root / "flange/train/good/000.png")).shape == (3, 256, 256)
+    assert read_picture(parts.root / "flange/train/good/000.png").shape == (3, 256, 256)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -114,6 +114,7 @@ def test_activations_of_an_unusual_image_do_not_diverge() -> None:
         assert growth(share=0) > 500
 
 
+@pytest.mark.slow
 def test_an_anomaly_raises_the_distances_where_it_is() -> None:
     """After a few steps on pairs of one kind, the abnormality branch is far from the teacher inside the mask."""
     torch.manual_seed(0)
