@@ -1,0 +1,91 @@
+"""Variants of the models that undo or add one choice, for development.py; each takes the arguments of its model."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from anomalib_dmdd import Bikd, Dmdd, Dskd
+from anomalib_dmdd.models.components import BottleneckEmbedding, DistanceNormalizer
+from anomalib_dmdd.models.dmdd.loss import DmddLoss, DmddLossParts
+from anomalib_dmdd.models.dmdd.torch_model import DmddFeatures
+
+
+class DmddWithoutDropout(Dmdd):
+    """DMDD without dropout before the embedding's compressing stage."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.model.embedding.dropout.p = 0.0
+
+
+class DmddWithFlatLoss(Dmdd):
+    """DMDD with one cosine distance for each whole feature map in NGM, as in RD4AD and URD."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.loss = _FlatLoss()
+
+
+class DmddWithMedian(Dmdd):
+    """DMDD that divides a map by its median where that is above the limit of normal images."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.model.normalizer = _MedianNormalizer(self.model.normalizer.limit.numel())
+
+
+class DskdWithDropout(Dskd):
+    """DSKD with DMDD's dropout in the embedding."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        _set_dropout(self.model)
+
+
+class BikdWithDropout(Bikd):
+    """BiKD with DMDD's dropout in the embedding."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        _set_dropout(self.model)
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "Dmdd without augmentation": {"class_path": "anomalib_dmdd.Dmdd", "init_args": {"augment": False}},
+    "Dmdd without dropout": {"class_path": "variants.DmddWithoutDropout"},
+    "Dmdd with flat loss": {"class_path": "variants.DmddWithFlatLoss"},
+    "Dmdd with median": {"class_path": "variants.DmddWithMedian"},
+    "Dskd without augmentation": {"class_path": "anomalib_dmdd.Dskd", "init_args": {"augment": False}},
+    "Dskd with dropout": {"class_path": "variants.DskdWithDropout"},
+    "Bikd without augmentation": {"class_path": "anomalib_dmdd.Bikd", "init_args": {"augment": False}},
+    "Bikd with dropout": {"class_path": "variants.BikdWithDropout"},
+}
+"""Label of each variant, and its entry in the ``models`` of a comparison. The first word is the present default."""
+
+
+class _FlatLoss(DmddLoss):
+    def forward(self, features: DmddFeatures, mask: Tensor) -> DmddLossParts:
+        def flat(branch: Sequence[Tensor]) -> Tensor:
+            pairs = zip(branch, features.teacher, strict=True)
+            distances = [1 - F.cosine_similarity(n.float().flatten(1), t.float().flatten(1)).mean() for n, t in pairs]
+            return torch.stack(distances).sum()
+
+        terms = super().forward(features, mask)
+        return terms._replace(ngm=flat(features.anomalous_normality) + flat(features.normality))
+
+
+class _MedianNormalizer(DistanceNormalizer):
+    def forward(self, maps: Tensor) -> Tensor:
+        scaled = super().forward(maps)
+        positions = scaled.flatten(2)
+        upper_half = positions.topk(positions.shape[-1] // 2 + 1, sorted=False).values
+        return scaled / upper_half.amin(-1).clamp_min(1)[..., None, None]
+
+
+def _set_dropout(model: nn.Module, probability: float = 0.2) -> None:
+    for module in model.modules():
+        if isinstance(module, BottleneckEmbedding):
+            module.dropout.p = probability

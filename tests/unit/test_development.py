@@ -1,0 +1,57 @@
+"""The protocol by which variants are chosen: paired differences, and the rule."""
+
+import development
+import numpy as np
+import pandas as pd
+import pytest
+import variants
+
+from anomalib_dmdd.models.components import BottleneckEmbedding
+
+METRICS = development.METRICS
+
+
+def table(gains: dict[str, list[float]], lost: float = 0.0) -> pd.DataFrame:
+    """Rows of a default and a variant; the gain in image AUROC of each set and seed is given, pixel AUROC loses."""
+    rows = []
+    for category, values in gains.items():
+        for seed, gain in enumerate(values):
+            base = np.random.default_rng(seed).uniform(0.4, 0.6)
+            same = {"category": category, "seed": seed, "pixel_AUPRO": 0.8}
+            rows.append(same | {"model": "Dmdd", "image_AUROC": base, "pixel_AUROC": 0.9})
+            rows.append(same | {"model": "Dmdd new", "image_AUROC": base + gain, "pixel_AUROC": 0.9 - lost})
+    return pd.DataFrame(rows)
+
+
+def test_differences_are_paired_by_set_and_seed() -> None:
+    gains = {"a": [0.01, 0.03, 0.02], "b": [0.1, 0.1, 0.1]}
+    found = development.differences(table(gains), "Dmdd new")
+    assert found.loc["a", "image_AUROC"] == pytest.approx(2.0)
+    assert found.loc["mean", "image_AUROC"] == pytest.approx(6.0)
+    error = 100 * np.std(gains["a"], ddof=1) / np.sqrt(3)
+    assert found.loc["a", "image_AUROC error"] == pytest.approx(error, abs=0.01)
+    assert found.loc["mean", "image_AUROC error"] == pytest.approx(error / 2, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("gains", "lost", "taken"),
+    [
+        ({"a": [0.02, 0.03, 0.02], "b": [0.02, 0.02, 0.03]}, 0.0, True),
+        ({"a": [0.00, 0.01, -0.01], "b": [0.0, 0.0, 0.01]}, 0.0, False),  # within the error
+        ({"a": [0.02, 0.03, 0.02], "b": [0.02, 0.02, 0.03]}, 0.05, False),  # another metric loses
+        ({"a": [0.2, 0.2, 0.21], "b": [-0.05, -0.05, -0.051]}, 0.0, False),  # one set loses
+    ],
+)
+def test_the_rule(gains: dict[str, list[float]], lost: float, taken: bool) -> None:
+    assert development.is_taken(development.differences(table(gains, lost), "Dmdd new")) is taken
+
+
+@pytest.mark.parametrize("name", variants.VARIANTS)
+def test_a_variant_differs_from_its_default_in_what_its_name_says(name: str) -> None:
+    cls = getattr(variants, variants.VARIANTS[name]["class_path"].rpartition(".")[2])
+    model = cls(backbone="resnet18", pre_trained=False, **variants.VARIANTS[name].get("init_args", {}))
+    (embedding,) = (module for module in model.modules() if isinstance(module, BottleneckEmbedding))
+    default = 0.2 if name.startswith("Dmdd") else 0.0
+    assert (embedding.dropout.p != default) == ("dropout" in name)
+    assert (model.augmentation is None) == ("augmentation" in name)
+    assert type(model).__mro__[0 if "augmentation" in name else 1].__name__ == name.split(maxsplit=1)[0]
