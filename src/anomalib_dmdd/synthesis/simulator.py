@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -73,6 +74,16 @@ class AnomalySimulator(nn.Module):
         self.register_buffer("_std", torch.tensor(STD).view(3, 1, 1), persistent=False)
         self._loaded: Tensor | None = None  # not a buffer: a checkpoint has no need of other people's images
 
+    def load_textures(self) -> None:
+        """Read the folder of textures, unless that is done.
+
+        Raises:
+            FileNotFoundError: If the folder does not exist on this machine.
+            ValueError: If it has no images, or one of them cannot be read.
+        """
+        if self.textures is not None and self._loaded is None:
+            self._loaded = load_textures(self.textures)
+
     @torch.no_grad()
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Simulate one anomaly per image.
@@ -101,9 +112,8 @@ class AnomalySimulator(nn.Module):
         """One texture per image, (N, 3, H, W) in [0, 1]."""
         count, device, size = len(normal), normal.device, (normal.shape[2], normal.shape[3])
         if self.textures is not None:
-            if self._loaded is None:
-                self._loaded = load_textures(self.textures)
-            self._loaded = self._loaded.to(device)
+            self.load_textures()
+            self._loaded = cast("Tensor", self._loaded).to(device)
             which = torch.randint(len(self._loaded), (count, 1), device=device)
             chosen = self._loaded[which, shuffled_channels(count, device)].float()
             return jitter_colours_(rearrange(chosen, size).div_(255))

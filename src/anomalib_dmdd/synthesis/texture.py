@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -24,7 +25,7 @@ def load_textures(folder: str | Path, size: int = 256, limit: int = 1000) -> Ten
 
     Raises:
         FileNotFoundError: The folder does not exist on this machine.
-        ValueError: The folder has no images.
+        ValueError: The folder has no images, or one of them cannot be read.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -39,7 +40,23 @@ def load_textures(folder: str | Path, size: int = 256, limit: int = 1000) -> Ten
         raise ValueError(msg)
     crop = v2.Compose([v2.Resize(size, antialias=True), v2.CenterCrop(size), v2.PILToTensor()])
     kept = [paths[i * len(paths) // limit] for i in range(limit)] if len(paths) > limit else paths
-    return torch.stack([crop(Image.open(path).convert("RGB")) for path in kept])
+    return torch.stack([crop(_read_rgb(path)) for path in kept])
+
+
+def _read_rgb(path: Path) -> Image.Image:
+    """A colour image of 8 bits; of 16 bits, the upper 8 are kept.
+
+    Raises:
+        ValueError: If the file cannot be read.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode.startswith("I"):  # Pillow would clip its values at 255, which is white
+                return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+            rgb: Image.Image = image.convert("RGB")
+            return rgb
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f"textures: the image {path} cannot be read ({error}).") from error
 
 
 def draw_textures_(textures: Tensor) -> Tensor:

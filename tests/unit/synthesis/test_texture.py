@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision.utils import save_image
 
 from anomalib_dmdd.synthesis.texture import draw_textures_, jitter_colours_, load_textures, rearrange, shuffled_channels
@@ -92,3 +94,16 @@ def test_shuffled_channels_are_all_six_orders() -> None:
     assert len(orders) == 6
     assert (orders.sort(1).values == torch.arange(3)).all()
     assert counts.min() > 60
+
+
+def test_a_broken_texture_is_named(tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"textures: the image .*broken\.png cannot be read"):
+        load_textures(tmp_path)
+
+
+def test_16_bit_textures_keep_their_contrast(tmp_path: Path) -> None:
+    values = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    (texture,) = load_textures(tmp_path, size=64)
+    assert np.abs(texture[0].numpy().astype(int) - (values >> 8)).max() <= 1

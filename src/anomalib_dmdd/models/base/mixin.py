@@ -1,19 +1,23 @@
 """What a distillation model needs of Lightning and Anomalib."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
 from anomalib import LearningType
 from anomalib.data import Batch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim import Optimizer
 
 from anomalib_dmdd.models.components import DistillationModel
-from anomalib_dmdd.synthesis import MildAugmentation
+from anomalib_dmdd.synthesis import AnomalySimulator, MildAugmentation
 
+from .checkpoint import KEY, adopt, describe
+from .finite import FiniteGuard
+from .images import ImageFileReport
 from .length import DefaultLength, has_no_length, set_length, training_progress
 from .post_processor import DistillationPostProcessor
 from .schedule import with_warmup_cosine
@@ -35,6 +39,7 @@ class DistillationMixin(LightningModule):
     augmentation: MildAugmentation | None
     input_size: tuple[int, int] | None
     _takes_default_length = False
+    _finite: FiniteGuard
 
     @property
     def trainer(self) -> Trainer:
@@ -50,14 +55,17 @@ class DistillationMixin(LightningModule):
     def setup(self, stage: str) -> None:
         """Take the default length unless the user set one."""
         super().setup(stage)
+        self._finite = FiniteGuard()
         if stage == "fit" and self._takes_default_length:
             epochs, steps = set_length(self.trainer, self.default_length)
             logger.info("%s trains for %d epochs, %d steps.", type(self).__name__, epochs, steps)
 
     def on_fit_start(self) -> None:
-        """Load the teacher's weights, unless they came with a checkpoint."""
+        """Load the teacher's weights, unless they came with a checkpoint, and the textures of simulated anomalies."""
         super().on_fit_start()
         self.model.load_pretrained()
+        if isinstance(simulator := getattr(self, "simulator", None), AnomalySimulator):
+            simulator.load_textures()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Calibrate a random teacher on the first batch."""
@@ -105,12 +113,33 @@ class DistillationMixin(LightningModule):
         Args:
             terms: A named tuple of scalars.
             batch: The batch that they belong to.
+
+        Raises:
+            FloatingPointError: If a term is not finite.
         """
+        self._finite.check(terms, batch)
         loss = torch.stack(terms).sum()
         named = {f"train_loss_{name}": term for name, term in terms._asdict().items()}
         self.log("train_loss", loss, on_epoch=True, prog_bar=True, batch_size=len(batch.image))
         self.log_dict(named, on_epoch=True, batch_size=len(batch.image))
         return loss
+
+    def configure_callbacks(self) -> Sequence[Callback]:
+        """Anomalib's callbacks and one that names broken image files."""
+        callbacks = super().configure_callbacks()
+        return [*([callbacks] if isinstance(callbacks, Callback) else callbacks), ImageFileReport()]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store what the checkpoint needs to be recognised; refuse to store broken weights."""
+        self._finite.check_weights(self.model)
+        super().on_save_checkpoint(checkpoint)
+        checkpoint[KEY] = describe(self)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the settings of the checkpoint, or refuse it."""
+        trainer = self._trainer
+        adopt(self, checkpoint, resume=trainer is not None and trainer.training)
+        super().on_load_checkpoint(checkpoint)
 
     def validation_step(self, batch: Batch, *args: Any, **kwargs: Any) -> Batch:
         """Predict the raw maps of a batch."""

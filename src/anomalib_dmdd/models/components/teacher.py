@@ -176,8 +176,14 @@ class Teacher(nn.Module):
     def _load_file(self, file: Path) -> None:
         if not file.is_file():
             raise FileNotFoundError(f"teacher_weights: there is no file {file}.")
+        try:
+            loaded = load_state_dict(str(file))
+        except Exception as error:  # torch and safetensors raise many kinds
+            raise ValueError(f"teacher_weights: {file} cannot be read as weights ({error}).") from error
+        if not all(isinstance(tensor, Tensor) for tensor in loaded.values()):
+            raise ValueError(f"teacher_weights: {file} is no state dict, which maps names to tensors.")
         # timm joins the names of nested modules with "_" in some feature extractors and with "." in the others.
-        state = {name.replace(".", "_"): tensor for name, tensor in load_state_dict(str(file)).items()}
+        state = {name.replace(".", "_"): tensor for name, tensor in loaded.items()}
         wanted = self.features.state_dict()
         missing = [
             name for name in wanted if name.replace(".", "_") not in state and not name.endswith("num_batches_tracked")
@@ -187,8 +193,11 @@ class Teacher(nn.Module):
                 f"teacher_weights: {file} lacks {len(missing)} of the {len(wanted)} tensors of {self.backbone!r}, "
                 f"the first is {missing[0]!r}. Is it a state dict of that architecture?"
             )
+        weights = {name: state.get(name.replace(".", "_"), wanted[name]) for name in wanted}
+        if broken := [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]:
+            raise ValueError(f"teacher_weights: {broken[0]} in {file} holds NaN or infinity.")
         try:
-            self.features.load_state_dict({name: state.get(name.replace(".", "_"), wanted[name]) for name in wanted})
+            self.features.load_state_dict(weights)
         except RuntimeError as error:
             raise ValueError(f"teacher_weights: {file} does not fit {self.backbone!r}: {error}") from error
 

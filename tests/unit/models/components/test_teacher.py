@@ -169,3 +169,33 @@ def test_modes_and_layers_are_checked() -> None:
 def test_a_backbone_whose_outputs_do_not_fit_is_refused_with_the_reason(backbone: str) -> None:
     with pytest.raises(ValueError, match=rf"'{backbone}'"):
         Teacher(backbone, pre_trained=False)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "cannot be read"),
+        (b"these are no weights", "cannot be read"),
+        ("truncated", "cannot be read"),
+        ("nan", "holds NaN"),
+    ],
+)
+def test_a_broken_file_of_weights_is_named(content: bytes | str, reason: str, tmp_path: Path) -> None:
+    file = tmp_path / "weights.pth"
+    state = timm.create_model("resnet18").state_dict()
+    if content == "nan":
+        state["conv1.weight"][0] = torch.nan
+    torch.save(state, file)
+    if content == "truncated":
+        file.write_bytes(file.read_bytes()[:1000])
+    elif isinstance(content, bytes):
+        file.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"teacher_weights: .*{reason}") as error:
+        Teacher("resnet18", weights=file).load_pretrained()
+    assert str(file) in str(error.value)
+
+
+def test_a_list_is_no_file_of_weights(tmp_path: Path) -> None:
+    torch.save([torch.zeros(2)], tmp_path / "list.pth")
+    with pytest.raises(ValueError, match=r"teacher_weights: .*list\.pth"):
+        Teacher("resnet18", weights=tmp_path / "list.pth").load_pretrained()

@@ -1,0 +1,95 @@
+"""What a checkpoint knows about its model, and the answer to a checkpoint of another one."""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from anomalib.post_processing import PostProcessor
+
+if TYPE_CHECKING:
+    from .mixin import DistillationMixin
+
+KEY = "anomalib_dmdd"
+"""Where a checkpoint holds this: plain strings, so that it loads with ``weights_only=True``."""
+
+STRUCTURE = ("backbone", "layers", "embedding_input", "anomaly_map_mode")
+"""Arguments of the models that decide which weights and thresholds fit."""
+
+
+def describe(model: "DistillationMixin") -> dict[str, str]:
+    """Class names of a model, of its network and of its post-processor."""
+    return {
+        "model": type(model).__name__,
+        "network": type(model.model).__name__,
+        "post_processor": _path(type(model.post_processor)),
+    }
+
+
+def adopt(model: "DistillationMixin", checkpoint: Mapping[str, Any], *, resume: bool) -> None:
+    """Rebuild a model as its checkpoint was trained, where the user asked for nothing else.
+
+    Arguments that the user left at their default take the values of the checkpoint. So do not those of a training that
+    is resumed, whose settings must agree.
+
+    Args:
+        model: The model that is about to take the weights; changed in place.
+        checkpoint: The loaded checkpoint.
+        resume: Whether a training continues from it.
+
+    Raises:
+        ValueError: If the checkpoint is of another model, or an argument or the post-processor contradicts it.
+    """
+    found = checkpoint.get(KEY)
+    if found is None or found["network"] != type(model.model).__name__:
+        trained = found["model"] if found else "a model of another package"
+        raise ValueError(f"The checkpoint holds {trained}, but the model to load it into is {type(model).__name__}.")
+    _adopt_arguments(model, checkpoint["hyper_parameters"], resume=resume)
+    _adopt_post_processor(model, found["post_processor"])
+
+
+def _adopt_arguments(model: "DistillationMixin", trained: Mapping[str, Any], *, resume: bool) -> None:
+    signature = inspect.signature(type(model)).parameters
+    changed = {}
+    for name in STRUCTURE:
+        if name not in signature or name not in trained or _plain(trained[name]) == _plain(model.hparams[name]):
+            continue
+        if resume or _plain(model.hparams[name]) != _plain(signature[name].default):
+            raise ValueError(
+                f"{name}: the checkpoint was trained with {trained[name]!r}, but {model.hparams[name]!r} was asked for."
+            )
+        changed[name] = trained[name]
+    if changed:
+        arguments = {name: value for name, value in trained.items() if name in signature}
+        rebuilt = type(model)(**arguments, pre_processor=False, evaluator=False, visualizer=False)
+        model.model = rebuilt.model
+        model.hparams.update(changed)
+
+
+def _adopt_post_processor(model: "DistillationMixin", path: str) -> None:
+    current = model.post_processor
+    if current is None or _path(type(current)) == path:
+        return
+    # Only classes that are imported already: a checkpoint must not decide which code runs.
+    cls = next((cls for cls in _subclasses(PostProcessor) if _path(cls) == path), None)
+    if cls is None or type(current).__module__.partition(".")[0] != __name__.partition(".")[0]:
+        raise ValueError(
+            f"post_processor: the checkpoint was trained with {path}, but the model has {_path(type(current))}. "
+            "Pass the same one (--model.post_processor, or post_processor= in Python), or import its module first."
+        )
+    model.post_processor = cls()
+
+
+def _subclasses(cls: type) -> Iterator[type]:
+    subclass: type
+    for subclass in cls.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)
+
+
+def _path(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    """Lists and tuples of the same layers are equal."""
+    return list(value) if isinstance(value, list | tuple) else value

@@ -1,0 +1,107 @@
+"""Checkpoints know their model: right answers without arguments, one clear line for what contradicts."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from anomalib.data import Folder, PredictDataset
+from anomalib.engine import Engine
+from conftest import MODELS, build
+from PIL import Image
+
+import anomalib_dmdd
+from anomalib_dmdd import DemoParts
+from anomalib_dmdd.models.base import DistillationPostProcessor
+
+EngineFactory = Callable[..., Engine]
+BACKBONE = "mobilenetv3_small_050"
+
+
+class Custom(DistillationPostProcessor):
+    """A post-processor of a user."""
+
+
+@pytest.fixture(scope="module")
+def checkpoints(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A checkpoint of each model with another backbone than the default."""
+    paths = {}
+    for name in MODELS:
+        parts = DemoParts(root=demo_root, train_batch_size=4, num_workers=0)
+        settings = {"accelerator": "cpu", "devices": 1, "logger": False, "enable_progress_bar": False}
+        run = Engine(default_root_dir=tmp_path_factory.mktemp(name), max_steps=1, limit_val_batches=1, **settings)
+        run.fit(build(name, backbone=BACKBONE), datamodule=parts)
+        paths[name] = Path(run.best_model_path)
+    return paths
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_predict_takes_the_settings_of_the_checkpoint(
+    name: str, checkpoints: dict[str, Path], demo_root: Path, engine: EngineFactory
+) -> None:
+    image = next(demo_root.rglob("test/chip/*.png"))
+    default = getattr(anomalib_dmdd, name)(pre_trained=False, visualizer=False)
+    (found,) = engine().predict(default, data_path=image, ckpt_path=checkpoints[name])
+    loaded = type(default).load_from_checkpoint(checkpoints[name], visualizer=False)
+    (expected,) = engine().predict(loaded, data_path=image)
+    assert default.hparams["backbone"] == BACKBONE
+    assert torch.allclose(found.anomaly_map, expected.anomaly_map, atol=1e-6)
+
+
+def test_an_argument_that_contradicts_the_checkpoint_is_refused(
+    checkpoints: dict[str, Path], parts: DemoParts, engine: EngineFactory
+) -> None:
+    with pytest.raises(ValueError, match=f"backbone: .* trained with '{BACKBONE}', but 'resnet18' was asked for"):
+        engine().test(build("Dmdd"), datamodule=parts, ckpt_path=checkpoints["Dmdd"])
+
+
+def test_resuming_with_another_backbone_is_refused(
+    checkpoints: dict[str, Path], parts: DemoParts, engine: EngineFactory
+) -> None:
+    default = anomalib_dmdd.Bikd(pre_trained=False)
+    with pytest.raises(ValueError, match=f"backbone: .* trained with '{BACKBONE}'"):
+        engine(max_steps=2).fit(default, datamodule=parts, ckpt_path=checkpoints["Bikd"])
+
+
+def test_a_checkpoint_of_another_model_is_named(
+    checkpoints: dict[str, Path], parts: DemoParts, engine: EngineFactory
+) -> None:
+    with pytest.raises(ValueError, match="The checkpoint holds Bikd, but the model to load it into is Dskd"):
+        engine().test(build("Dskd", backbone=BACKBONE), datamodule=parts, ckpt_path=checkpoints["Bikd"])
+
+
+def test_a_custom_post_processor_comes_back_or_is_asked_for(parts: DemoParts, engine: EngineFactory) -> None:
+    run = engine(max_steps=1, limit_val_batches=1)
+    run.fit(build("Dskd", post_processor=Custom(sigma=1.0)), datamodule=parts)
+    loaded = anomalib_dmdd.Dskd.load_from_checkpoint(run.best_model_path)
+    assert type(loaded.post_processor) is Custom
+    assert loaded.post_processor.sigma == 1.0
+    checkpoint = torch.load(run.best_model_path, weights_only=True)
+    checkpoint["anomalib_dmdd"]["post_processor"] = "elsewhere.Unknown"
+    torch.save(checkpoint, run.best_model_path)
+    with pytest.raises(ValueError, match=r"post_processor: the checkpoint was trained with elsewhere\.Unknown"):
+        anomalib_dmdd.Dskd.load_from_checkpoint(run.best_model_path)
+
+
+def test_a_broken_image_is_named(
+    demo_root: Path, tmp_path: Path, engine: EngineFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = next(demo_root.rglob("test/chip/*.png")).read_bytes()
+    (tmp_path / "whole.png").write_bytes(whole)
+    (tmp_path / "half.png").write_bytes(whole[: len(whole) // 2])
+    with caplog.at_level(logging.ERROR), pytest.raises(OSError, match="truncated"):
+        engine().predict(build("Dskd"), dataset=PredictDataset(tmp_path))
+    (message,) = [record.getMessage() for record in caplog.records if "cannot be read" in record.getMessage()]
+    assert str(tmp_path / "half.png") in message
+    assert "whole.png" not in message
+
+
+def test_16_bit_images_are_reported(tmp_path: Path, engine: EngineFactory, caplog: pytest.LogCaptureFixture) -> None:
+    for number in range(8):
+        (tmp_path / "good").mkdir(exist_ok=True)
+        Image.fromarray(torch.randint(65536, (64, 64)).to(torch.uint16).numpy()).save(tmp_path / f"good/{number}.png")
+    folder = Folder(name="deep", root=tmp_path, normal_dir="good", train_batch_size=4, num_workers=0)
+    with caplog.at_level(logging.WARNING):
+        engine(max_steps=1).fit(build("Dskd"), datamodule=folder)
+    assert [record for record in caplog.records if "16 bits a pixel" in record.getMessage()]
