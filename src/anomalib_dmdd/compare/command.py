@@ -85,7 +85,7 @@ def _record_start(path: Path, about: dict[str, Any]) -> None:
 def _run_all(runs: "list[Run]", settings: Settings, about: dict[str, Any], console: Console) -> bool:
     """Do all runs that are not done; ``False`` if a person stopped it."""
     from .display import Display  # noqa: PLC0415
-    from .runner import execute, is_done, result_of  # noqa: PLC0415
+    from .launcher import launch, is_done, result_of  # noqa: PLC0415
 
     out = settings.out
     finished = [(run, (result_of(run, out) or {})["run_seconds"]) for run in runs if is_done(run, out)]
@@ -98,7 +98,7 @@ def _run_all(runs: "list[Run]", settings: Settings, about: dict[str, Any], conso
     with display.progress:
         try:
             for run in waiting:
-                display.finish(execute(run, out, keep_weights=settings.keep_weights, watch=display.watch))
+                display.finish(launch(run, out, keep_weights=settings.keep_weights, watch=display.watch))
                 _write_tables(runs, out, about)
         except KeyboardInterrupt:
             return False

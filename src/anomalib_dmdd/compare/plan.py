@@ -86,11 +86,8 @@ def plan(settings: Settings) -> list[Run]:
 
 
 def published_settings() -> dict[str, dict[str, Any]]:
-    """Training settings of well-known models by class name, from ``configs/compare/baselines.yaml``."""
-    in_wheel = Path(__file__).with_name("baselines.yaml")
-    in_repository = Path(__file__).parents[3] / "configs" / "compare" / "baselines.yaml"
-    path = in_wheel if in_wheel.is_file() else in_repository
-    settings: dict[str, dict[str, Any]] = yaml.safe_load(path.read_text())
+    """Training settings of well-known models by class name."""
+    settings: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("baselines.yaml").read_text())
     return settings
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from .plan import Run
-from .runner import folder_of
+from .launcher import folder_of
 from .table import METRICS, Column, accuracy_column, latency_column, pareto
 
 mpl.use("Agg")

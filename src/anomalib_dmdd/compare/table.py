@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from .plan import Run
-from .runner import result_of
+from .launcher import result_of
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""One run in its own process: ``python -m anomalib_dmdd.compare.run FOLDER`` does what ``FOLDER/run.json`` says.
+"""One run in its own process: ``python -m anomalib_dmdd.compare.worker FOLDER`` does what ``FOLDER/run.json`` says.
 
 Leaves ``result.json`` and ``maps.npz`` there, and the weights where they are wanted. ``stage`` says what it is doing.
 """
@@ -62,7 +62,7 @@ def build_model(run: Run) -> AnomalibModule:
     )
 
 
-def execute(run: Run, folder: Path, stage: Stage) -> dict[str, Any]:
+def train_and_measure(run: Run, folder: Path, stage: Stage) -> dict[str, Any]:
     """Train, test and measure.
 
     Args:
@@ -175,7 +175,7 @@ def main(folder: Path) -> int:
     stage.say("loading")
     run = Run(**json.loads((folder / "run.json").read_text()))
     try:
-        result = {"status": "ok", **execute(run, folder, stage)}
+        result = {"status": "ok", **train_and_measure(run, folder, stage)}
     except Exception as error:  # noqa: BLE001  # whatever a model does wrong is one row of the table
         traceback.print_exc()
         result = {"status": "failed", "error": brief(error)}

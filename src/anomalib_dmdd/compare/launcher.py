@@ -38,7 +38,7 @@ def is_done(run: Run, out: Path) -> bool:
     return result is not None and result["status"] == "ok"
 
 
-def execute(run: Run, out: Path, *, keep_weights: bool, watch: Callable[[str, float], None]) -> dict[str, Any]:
+def launch(run: Run, out: Path, *, keep_weights: bool, watch: Callable[[str, float], None]) -> dict[str, Any]:
     """Do one run in its own process and wait for it; if this process is interrupted, the other is stopped first.
 
     Args:
@@ -55,7 +55,7 @@ def execute(run: Run, out: Path, *, keep_weights: bool, watch: Callable[[str, fl
     start = time.monotonic()
     with (folder / "log.txt").open("w") as log:
         process = subprocess.Popen(  # noqa: S603  # this program itself
-            [sys.executable, "-m", "anomalib_dmdd.compare.run", str(folder)],
+            [sys.executable, "-m", "anomalib_dmdd.compare.worker", str(folder)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
