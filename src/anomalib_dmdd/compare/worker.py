@@ -1,6 +1,6 @@
-"""One run in its own process: ``python -m anomalib_dmdd.compare.worker FOLDER`` does what ``FOLDER/run.json`` says.
+"""Process of one run: ``python -m anomalib_dmdd.compare.worker FOLDER`` does what ``FOLDER/run.json`` says.
 
-Leaves ``result.json`` and ``maps.npz`` there, and the weights where they are wanted. ``stage`` says what it is doing.
+It writes ``result.json``, ``maps.npz`` and the weights there, and to ``stage`` what it is doing.
 """
 
 import json
@@ -11,36 +11,35 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
 from anomalib.callbacks.checkpoint import ModelCheckpoint
 from anomalib.data import AnomalibDataModule
-from anomalib.data.utils import read_image
 from anomalib.deploy import CompressionType, ExportType
 from anomalib.engine import Engine
 from anomalib.models import AnomalibModule
 from lightning import Callback, LightningModule, Trainer, seed_everything
-from torch import Tensor
-from torchvision.transforms.v2.functional import resize
+from torch.utils.data import DataLoader
 
-from .components import build_data, find_class, prepare
-from .maps import save_maps
-from .measure import accuracy, build_evaluator, count_parameters, peak_memory, time_openvino, time_torch
-from .plan import GIVEN_TO_MODEL, Run
+from . import measure
+from .plan import Run, build, current_code
+
+EXAMPLES = 4  # test images whose maps are kept for the picture
 
 
 class Stage(Callback):
-    """Writes what is being done, and how far training is, for the process that watches."""
+    """Tells the watching process what is being done, and the progress of the training."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.written = 0.0
 
     def say(self, what: str) -> None:
-        """Write it."""
+        """Write what is being done."""
         self.path.write_text(what)
 
     def on_train_batch_end(self, trainer: Trainer, _module: LightningModule, *_: Any) -> None:
-        """Say how far training is, at most once a second."""
+        """Write the progress of the training, at most once a second."""
         if time.monotonic() - self.written < 1:
             return
         self.written = time.monotonic()
@@ -51,15 +50,13 @@ class Stage(Callback):
 
 
 def build_model(run: Run) -> AnomalibModule:
-    """Build the model with the common image size, evaluator and no visualizer."""
-    cls = find_class(run.model["class_path"], AnomalibModule)
-    size = (run.image_size, run.image_size)
-    return cls(
-        **prepare(cls, run.model["init_args"], GIVEN_TO_MODEL),
-        pre_processor=cls.configure_pre_processor(size),
-        evaluator=build_evaluator(),
-        visualizer=False,
-    )
+    """Build the model with the common image size and evaluator, and without a visualizer."""
+
+    def call(cls: type[AnomalibModule], **arguments: Any) -> AnomalibModule:
+        pre_processor = cls.configure_pre_processor((run.image_size, run.image_size))
+        return cls(**arguments, pre_processor=pre_processor, evaluator=measure.build_evaluator(), visualizer=False)
+
+    return build(AnomalibModule, run.model, call)
 
 
 def train_and_measure(run: Run, folder: Path, stage: Stage) -> dict[str, Any]:
@@ -73,10 +70,12 @@ def train_and_measure(run: Run, folder: Path, stage: Stage) -> dict[str, Any]:
     Returns:
         The columns of this run's row in the table.
     """
+    if (code := current_code(run.model, run.data)) != run.code:
+        raise RuntimeError(f"The code has changed from {run.code} to {code}. Start the comparison again.")
     torch.set_num_threads(run.threads)
     seed_everything(run.seed, workers=True, verbose=False)
     model = build_model(run)
-    datamodule = build_data(run.data["class_path"], run.data["init_args"])
+    datamodule = build(AnomalibDataModule, run.data)
     with TemporaryDirectory(dir=folder) as scratch:
         engine = Engine(
             callbacks=[stage, ModelCheckpoint(save_top_k=0)],  # no selection: the last step is tested, and saved below
@@ -87,62 +86,61 @@ def train_and_measure(run: Run, folder: Path, stage: Stage) -> dict[str, Any]:
             enable_progress_bar=False,
             **{"check_val_every_n_epoch": sys.maxsize} | run.trainer,
         )
-        row = train_and_test(engine, model, datamodule, run.seed, stage)
-        model.evaluator = model.configure_evaluator()  # ours holds a buffer that the model as such has no place for
+        seed_everything(run.seed, workers=True, verbose=False)  # batches do not depend on how the model was built
+        row = train_and_test(engine, model, datamodule, stage)
+        model.evaluator = model.configure_evaluator()  # ours has a buffer that a loaded model has no place for
         engine.trainer.save_checkpoint(folder / "model.ckpt", weights_only=True)  # no optimizer state
         row["checkpoint_mb"] = (folder / "model.ckpt").stat().st_size / 1e6
-        save_maps(engine, model, datamodule, run.image_size, folder / "maps.npz")
+        save_maps(engine, model, datamodule, folder / "maps.npz")
         stage.say("timing")
-        return row | measure(engine, model, datamodule, run, folder)
+        model.to(engine.trainer.strategy.root_device).eval()
+        image = datamodule.test_data[0].image[None].to(model.device)  # (1, 3, image_size, image_size) in [0, 1]
+        row["parameters_m"] = measure.count_parameters(model, image) / 1e6
+        row |= {f"torch_{name}": value for name, value in measure.time_torch(model, image, run.timed_passes).items()}
+        stage.say("exporting")
+        return row | export(engine, model.cpu(), datamodule, run, folder)
 
 
 def train_and_test(
-    engine: Engine,
-    model: AnomalibModule,
-    datamodule: AnomalibDataModule,
-    seed: int,
-    stage: Stage,
+    engine: Engine, model: AnomalibModule, datamodule: AnomalibDataModule, stage: Stage
 ) -> dict[str, Any]:
     """Train, set the thresholds in one validation, and test the last step."""
     stage.say("training")
-    seed_everything(seed, workers=True, verbose=False)  # splits and batches do not depend on how the model was built
     start = time.perf_counter()
     engine.fit(model, datamodule=datamodule)
-    seconds = time.perf_counter() - start
+    row: dict[str, Any] = {"train_seconds": time.perf_counter() - start}
     device = engine.trainer.strategy.root_device
-    row = {"train_seconds": seconds, "device": str(device), **peak_memory(device)}
+    row |= {"device": str(device), **measure.peak_memory(device)}
     row |= {"steps": engine.trainer.global_step, "epochs": engine.trainer.current_epoch}
     stage.say("setting thresholds")
     engine.validate(model, datamodule=datamodule, verbose=False)
     stage.say("testing")
-    return row | accuracy(engine, model, datamodule)
+    return row | measure.accuracy(engine, model, datamodule)
 
 
-def measure(
-    engine: Engine,
-    model: AnomalibModule,
-    datamodule: AnomalibDataModule,
-    run: Run,
-    folder: Path,
-) -> dict[str, Any]:
-    """Count parameters and time single images, in torch and in OpenVINO."""
-    image = resize(read_image(datamodule.test_data.samples.image_path.iloc[0], as_tensor=True), [run.image_size] * 2)
-    model.to(engine.trainer.strategy.root_device).eval()
-    image = image[None].to(model.device)
-    row: dict[str, Any] = {"parameters_m": count_parameters(model, image) / 1e6}
-    row |= {f"torch_{name}": value for name, value in time_torch(model, image, run.timed_passes).items()}
-    return row | export(engine, model.cpu(), datamodule, run, folder, image)
+def save_maps(engine: Engine, model: AnomalibModule, datamodule: AnomalibDataModule, path: Path) -> None:
+    """Save the maps of a few test images: the first of each kind of defect, then the first good one."""
+    first = datamodule.test_data.samples.reset_index(drop=True).drop_duplicates("label")
+    good = first["label_index"] == 0
+    examples = datamodule.test_data.subsample([*first.index[~good][: EXAMPLES - 1], *first.index[good]])
+    images = torch.stack([example.image for example in examples])  # (N, 3, image_size, image_size) in [0, 1]
+    loader = DataLoader(examples, batch_size=EXAMPLES, collate_fn=examples.collate_fn)
+    (batch,) = engine.trainer.predict(model, dataloaders=loader)
+    order = batch.gt_label.int().argsort(descending=True, stable=True).cpu()
+    arrays = {"map": batch.anomaly_map, "mask": batch.gt_mask}
+    np.savez_compressed(
+        path,
+        image=(255 * images[order]).byte().permute(0, 2, 3, 1).numpy(),
+        path=[str(batch.image_path[index]) for index in order],
+        score=batch.pred_score.flatten()[order].cpu().numpy(),
+        **{name: values[order].squeeze(1).cpu().numpy() for name, values in arrays.items() if values is not None},
+    )
 
 
 def export(
-    engine: Engine,
-    model: AnomalibModule,
-    datamodule: AnomalibDataModule,
-    run: Run,
-    folder: Path,
-    image: Tensor,
+    engine: Engine, model: AnomalibModule, datamodule: AnomalibDataModule, run: Run, folder: Path
 ) -> dict[str, Any]:
-    """Export to OpenVINO and time it; not every model can be exported, and its accuracy still counts."""
+    """Export to OpenVINO, time and test the files; a failed export is reported and does not fail the run."""
     row: dict[str, Any] = {}
     for precision in run.openvino:
         try:
@@ -155,8 +153,8 @@ def export(
                 compression_type=CompressionType.INT8_PTQ if precision == "INT8" else None,
                 datamodule=datamodule,
             )
-            times = time_openvino(path, image, run.timed_passes, run.threads, precision)
-            row |= {f"openvino_{precision.lower()}_{name}": value for name, value in times.items()}
+            measured = measure.measure_export(path, datamodule, run.threads, run.timed_passes, precision)
+            row |= {f"openvino_{precision.lower()}_{name}": value for name, value in measured.items()}
         except Exception as error:  # noqa: BLE001, PERF203  # whatever an exporter raises
             traceback.print_exc()
             row["error"] = f"OpenVINO {precision} failed: {brief(error)}"
@@ -164,19 +162,19 @@ def export(
 
 
 def brief(error: Exception) -> str:
-    """First line of an error, as it fits into a table."""
+    """First line of an error, short enough for a table."""
     return f"{type(error).__name__}: {error}".splitlines()[0][:300]
 
 
 def main(folder: Path) -> int:
     """Do the run of a folder and write its result, also if it fails."""
-    start = (folder / "run.json").stat().st_mtime  # written as this process was started: imports count, too
+    start = (folder / "run.json").stat().st_mtime  # written just before this process started: imports count, too
     stage = Stage(folder / "stage")
     stage.say("loading")
     run = Run(**json.loads((folder / "run.json").read_text()))
     try:
         result = {"status": "ok", **train_and_measure(run, folder, stage)}
-    except Exception as error:  # noqa: BLE001  # whatever a model does wrong is one row of the table
+    except Exception as error:  # noqa: BLE001  # whatever a model raises becomes one row of the table
         traceback.print_exc()
         result = {"status": "failed", "error": brief(error)}
     result["run_seconds"] = time.time() - start
