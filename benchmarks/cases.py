@@ -18,7 +18,7 @@ from anomalib.visualization.image.functional import create_image_grid
 from anomalib.visualization.image.item_visualizer import visualize_image_item
 from torchmetrics.functional.classification import binary_auroc
 
-from anomalib_dmdd.compare.components import find_class
+from anomalib_dmdd.compare.plan import known
 
 CASES = 4
 """Of each kind."""
@@ -55,7 +55,7 @@ def main() -> None:
     args = parser.parse_args()
     if not (args.root / args.category).is_dir():  # Anomalib would set out to download it
         parser.error(f"There is no folder {args.root / args.category}.")
-    model = find_class(args.model, AnomalibModule).load_from_checkpoint(args.checkpoint, visualizer=False)
+    model = known(AnomalibModule)[args.model].load_from_checkpoint(args.checkpoint, visualizer=False)
     data = MVTecAD(root=args.root, category=args.category, num_workers=0)
     batches = Engine(logger=False).predict(model, datamodule=data)
     cases = select([item for batch in batches for item in batch.items])

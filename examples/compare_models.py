@@ -2,7 +2,7 @@
 
     python examples/compare_models.py --models Dmdd Patchcore Stfpm --data MVTec --data.category screw --at_most_ms 50
 
-All options but ``--at_most_ms`` are those of ``python -m anomalib_dmdd.compare``. Offline, with random weights:
+All options but ``--at_most_ms`` are those of ``anomalib-dmdd compare``. Offline, with random weights:
 
     python examples/compare_models.py --config configs/compare/demo.yaml --at_most_ms 50
 """
@@ -16,14 +16,14 @@ from anomalib_dmdd.compare.settings import parse
 
 
 def choose(options: list[str], at_most_ms: float) -> str | None:
-    """Run the comparison, or what is left of it, and choose a model.
+    """Run what is left of the comparison and choose the most accurate model that is fast enough.
 
     Args:
         options: Command line of the comparison.
-        at_most_ms: Longest latency of one image in the OpenVINO export, or in torch without one, in milliseconds.
+        at_most_ms: Longest latency of one image in milliseconds, in OpenVINO, or in torch if there is no export.
 
     Returns:
-        Its name; ``None`` if no model is fast enough.
+        Name of the model; ``None`` if none is fast enough.
     """
     main(options)
     rows = pd.read_csv(parse(options).out / "results.csv")

@@ -1,6 +1,6 @@
-"""Side-by-side runs of Anomalib models: train, test, measure, and show which one to use.
+"""Side-by-side runs of Anomalib models: train, test and measure each in its own process, then show the results.
 
-``python -m anomalib_dmdd.compare --help`` tells what can be set; from Python:
+``anomalib-dmdd compare --help`` lists the options. From Python:
 
     from anomalib_dmdd.compare.command import main
     main(["--models", "Dmdd", "Patchcore", "--data", "MVTec", "--data.category", "bottle"])

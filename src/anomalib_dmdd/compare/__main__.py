@@ -1,4 +1,4 @@
-"""``python -m anomalib_dmdd.compare``."""
+"""``python -m anomalib_dmdd.compare``, the same as ``anomalib-dmdd compare``."""
 
 import sys
 

@@ -5,11 +5,14 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markdown import Markdown
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from .settings import Settings, parse
 
@@ -18,17 +21,17 @@ if TYPE_CHECKING:
 
     from .plan import Run
 
-OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+SUCCEEDED, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compare models.
 
     Args:
-        arguments: The command line without the program, or ``None`` for that of this process.
+        arguments: Command line without the program; by default that of this process.
 
     Returns:
-        Exit code: 0 all runs are fine, 1 some failed, 2 the settings are wrong, 130 interrupted.
+        Exit code: 0 all runs succeeded, 1 some failed, 2 the settings are wrong, 130 interrupted.
     """
     settings = parse(sys.argv[1:] if arguments is None else arguments)
     console = Console(highlight=False, soft_wrap=True)
@@ -44,79 +47,84 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _compare(settings: Settings, console: Console) -> int:
     with console.status("Checking models and data"):
-        from .components import SettingsError  # noqa: PLC0415  # takes seconds to import
-        from .plan import plan  # noqa: PLC0415
+        from .plan import SettingsError, plan  # noqa: PLC0415  # takes seconds to import
         from .versions import environment  # noqa: PLC0415
 
         try:
             runs = plan(settings)
-            _make_folder(settings.out)
-        except SettingsError as error:
+            about = environment() | {"settings": json.loads(json.dumps(asdict(settings), default=str))}
+            _record_start(settings.out, about)
+        except (SettingsError, OSError) as error:
             console.print(f"error: {error}", style="red", markup=False)
             return WRONG
-        about = environment() | {"settings": json.loads(json.dumps(asdict(settings), default=str))}
-    _record_start(settings.out / "versions.json", about)
-    completed = _run_all(runs, settings, about, console)
+    completed = run_all(runs, settings, about, console)
     failed = _show(runs, settings.out, about, console)
     if not completed:
-        console.print("Interrupted. The same command goes on from here.")
+        console.print("Interrupted. Run the same command again to continue.")
         return INTERRUPTED
-    return FAILED if failed else OK
+    return FAILED if failed else SUCCEEDED
 
 
-def _make_folder(out: Path) -> None:
-    from .components import SettingsError  # noqa: PLC0415
-
-    try:
-        (out / "runs").mkdir(parents=True, exist_ok=True)
-        probe = out / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise SettingsError(f"Cannot write to {out}: {error.strerror}. Choose another folder with --out.") from error
-
-
-def _record_start(path: Path, about: dict[str, Any]) -> None:
-    """Add this start to the list: what an earlier start did may have been done by other versions."""
+def _record_start(out: Path, about: dict[str, Any]) -> None:
+    """Add this start to the list, because earlier starts may have used other versions."""
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "versions.json"
     starts = json.loads(path.read_text()) if path.exists() else []
     path.write_text(json.dumps([*starts, about], indent=2))
 
 
-def _run_all(runs: "list[Run]", settings: Settings, about: dict[str, Any], console: Console) -> bool:
-    """Do all runs that are not done; ``False`` if a person stopped it."""
-    from .display import Display  # noqa: PLC0415
-    from .runner import execute, is_done, result_of  # noqa: PLC0415
+def run_all(runs: "list[Run]", settings: Settings, about: dict[str, Any], console: Console) -> bool:
+    """Do all runs that are not done, with one line per finished run; ``False`` if a person stopped it."""
+    from .launcher import is_done, launch  # noqa: PLC0415
 
-    out = settings.out
-    finished = [(run, (result_of(run, out) or {})["run_seconds"]) for run in runs if is_done(run, out)]
-    done = {run.id for run, _ in finished}
-    waiting = [run for run in runs if run.id not in done]
-    console.print(f"{len(runs)} runs, {settings.threads} threads, folder {out}", markup=False)
-    if done:
-        console.print(f"{len(done)} done in an earlier start, not done again.")
-    display = Display(console, waiting, finished)
-    with display.progress:
+    waiting = [run for run in runs if not is_done(run, settings.out)]
+    finished = len(runs) - len(waiting)
+    console.print(f"{len(runs)} runs, {settings.threads} threads, folder {settings.out}", markup=False)
+    if finished:
+        console.print(f"{finished} done in an earlier start, not done again.")
+    columns = (BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    shown = Progress(*columns, TextColumn("{task.description}"), console=console, speed_estimate_period=float("inf"))
+    with shown as progress:
+        task = progress.add_task("", total=len(runs), completed=finished)
+        progress.advance(task, 0)  # the speed is measured from here
         try:
-            for run in waiting:
-                display.finish(execute(run, out, keep_weights=settings.keep_weights, watch=display.watch))
-                _write_tables(runs, out, about)
+            for number, run in enumerate(waiting, finished + 1):
+                watch = partial(_show_stage, progress, run)
+                result = launch(run, settings.out, keep_weights=settings.keep_weights, watch=watch)
+                progress.advance(task)
+                console.print(f"[{number}/{len(runs)}] {run.title}: {outcome(result)}", markup=False)
+                _write_tables(runs, settings.out, about)
         except KeyboardInterrupt:
             return False
     return True
 
 
+def _show_stage(progress: Progress, run: "Run", stage: str) -> None:
+    progress.update(progress.task_ids[0], description=f"{run.title}: {stage}")
+
+
+def outcome(result: dict[str, Any]) -> str:
+    """One line about a result."""
+    if result["status"] != "ok":
+        return f"FAILED: {result['error']}"
+    names = {"image AUROC": "image_AUROC", "AUPRO": "pixel_AUPRO"}
+    parts = [f"{title} {100 * result[name]:.1f}" for title, name in names.items() if result.get(name) is not None]
+    parts.append(f"trained in {timedelta(seconds=round(result['train_seconds']))}")
+    return ", ".join(parts) + (f" ({result['error']})" if result.get("error") else "")
+
+
 def _write_tables(runs: "list[Run]", out: Path, about: dict[str, Any]) -> "pd.DataFrame":
-    from . import report, table  # noqa: PLC0415
+    from . import table  # noqa: PLC0415
 
     rows = table.collect(runs, out)
     rows.to_csv(out / "results.csv", index=False)
-    (out / "results.md").write_text(report.markdown(runs, rows, about))
+    (out / "results.md").write_text(table.markdown(runs, rows, about))
     return rows
 
 
 def _show(runs: "list[Run]", out: Path, about: dict[str, Any], console: Console) -> bool:
-    """Write tables and pictures of what is there and show the summary; ``True`` if something failed."""
-    from . import plots, report, table  # noqa: PLC0415
+    """Write tables and pictures of the results so far and show the summary; ``True`` if something failed."""
+    from . import plots, table  # noqa: PLC0415
 
     rows = _write_tables(runs, out, about)
     means, spreads = table.summarise(rows)
@@ -124,6 +132,6 @@ def _show(runs: "list[Run]", out: Path, about: dict[str, Any], console: Console)
         plots.plot_accuracy(means, spreads, out / "accuracy.png")
         plots.plot_pareto(means, out / "pareto.png")
         plots.plot_maps(runs, out, out / "maps.png")
-        console.print(Markdown(report.summary(runs, rows)))
+        console.print(Markdown(table.summary(runs, rows)))
     console.print(f"\nTables, pictures and weights: {out}", markup=False)
     return bool((rows["error"] != "").any())

@@ -1,4 +1,4 @@
-"""What is measured, in the same way for all models: accuracy, size, speed."""
+"""Measure accuracy, size and speed in the same way for all models."""
 
 import sys
 import time
@@ -18,10 +18,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 WARM_UP = 10
+EXPORTED = ("image_AUROC", "pixel_AUPRO")
 
 
 def build_evaluator() -> Evaluator:
-    """Build the metrics that every model is tested with; the pixel ones need masks."""
+    """Build the metrics that every model is tested with; pixel metrics need masks."""
     pixels: dict[str, Any] = {"fields": ["anomaly_map", "gt_mask"], "prefix": "pixel_", "strict": False}
     return Evaluator(
         test_metrics=[
@@ -35,29 +36,29 @@ def build_evaluator() -> Evaluator:
 
 
 def accuracy(engine: Engine, model: AnomalibModule, datamodule: AnomalibDataModule) -> dict[str, float]:
-    """Test a model on scores and maps that nothing was cut off from.
+    """Test a model on scores and maps that are not clipped.
 
-    Anomalib's normalisation cuts at 0 and 1. With a threshold near the top of the range most of a background becomes 0
-    and can no longer be ranked, which would be measured instead of the model. Labels are those of Anomalib at its
-    default sensitivity of 0.5, and close to them at others.
+    Anomalib clips normalised scores to [0, 1]. With a threshold near the top of the range most background pixels
+    become 0 and can no longer be ranked, so the metrics would measure the clipping. A sigmoid replaces the clipping
+    during the test. Predicted labels stay the same at the default sensitivity of 0.5.
 
     Returns:
         The metrics of the test set by name.
     """
     post_processor = model.post_processor
-    cuts = post_processor is not None and type(post_processor)._normalize is PostProcessor._normalize  # noqa: SLF001
-    if cuts:
-        post_processor._normalize = _without_limits  # noqa: SLF001
+    clips = post_processor is not None and type(post_processor)._normalize is PostProcessor._normalize  # noqa: SLF001
+    if clips:
+        post_processor._normalize = _normalize_unclipped  # noqa: SLF001
     try:
         metrics: dict[str, float] = engine.test(model, datamodule=datamodule, verbose=False)[0]
     finally:
-        if cuts:
-            del post_processor._normalize  # noqa: SLF001  # the class's own again
+        if clips:
+            del post_processor._normalize  # noqa: SLF001  # the method of the class again
     return metrics
 
 
-def _without_limits(preds: Tensor | None, norm_min: Tensor, norm_max: Tensor, threshold: Tensor) -> Tensor | None:
-    """Anomalib's line as the middle of a sigmoid: scores stay in [0, 1], or torchmetrics would take them for logits."""
+def _normalize_unclipped(preds: Tensor | None, norm_min: Tensor, norm_max: Tensor, threshold: Tensor) -> Tensor | None:
+    """Normalise with a sigmoid, because torchmetrics takes scores outside of [0, 1] for logits."""
     if preds is None:
         return None
     middle = torch.where(threshold.isnan(), (norm_min + norm_max) / 2, threshold)
@@ -66,9 +67,9 @@ def _without_limits(preds: Tensor | None, norm_min: Tensor, norm_max: Tensor, th
 
 
 def peak_memory(device: torch.device) -> dict[str, float | str]:
-    """Measure the most memory that was in use so far, in MB: on a GPU what torch allocated there, else of the process.
+    """Peak memory so far in MB: what torch allocated on the GPU, or the whole process on a CPU.
 
-    Worker processes that load data are not counted.
+    Processes that load data are not counted.
     """
     if device.type == "cuda":
         return {"peak_memory_mb": torch.cuda.max_memory_allocated(device) / 1e6, "memory_of": "GPU"}
@@ -76,16 +77,16 @@ def peak_memory(device: torch.device) -> dict[str, float | str]:
     if status.exists():  # getrusage would carry over the peak of the process that started this one
         kilobytes = next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return {"peak_memory_mb": kilobytes * 1024 / 1e6, "memory_of": "process"}
-    if sys.platform == "win32":
-        return {}
-    import resource  # noqa: PLC0415  # not on Windows
+    if sys.platform == "darwin":
+        import resource  # noqa: PLC0415  # not on Windows
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"peak_memory_mb": peak * (1 if sys.platform == "darwin" else 1024) / 1e6, "memory_of": "process"}
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return {"peak_memory_mb": peak / 1e6, "memory_of": "process"}
+    return {}
 
 
 class _StoragesRead(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Collects the storages of all tensors that operators receive."""
+    """Collects the storages of all tensors that operators read."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -100,7 +101,9 @@ class _StoragesRead(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 @torch.no_grad()
 def count_parameters(model: nn.Module, image: Tensor) -> int:
-    """Count the numbers that inference reads: weights, statistics, memory banks; nothing that only training needs.
+    """Count the numbers that inference reads: weights, statistics and memory banks.
+
+    Layers that only training uses are not counted.
 
     >>> class Net(nn.Module):
     ...     def __init__(self):
@@ -132,7 +135,7 @@ def _time_passes(forward: Any, passes: int) -> dict[str, float]:  # noqa: ANN401
 
 @torch.inference_mode()
 def time_torch(model: nn.Module, image: Tensor, passes: int) -> dict[str, float]:
-    """Time whole forward passes of one image, from pre- to post-processing, on the model's device.
+    """Time whole forward passes of one image, from pre- to post-processing.
 
     Returns:
         Median, first and third quartile in milliseconds.
@@ -146,15 +149,35 @@ def time_torch(model: nn.Module, image: Tensor, passes: int) -> dict[str, float]
     return _time_passes(forward, passes)
 
 
-def time_openvino(path: Path, image: Tensor, passes: int, threads: int, precision: str) -> dict[str, float]:
-    """Time the exported model on the CPU with one image; FP32 is really computed in FP32.
+def measure_export(
+    path: Path, datamodule: AnomalibDataModule, threads: int, passes: int, precision: str
+) -> dict[str, float]:
+    """Time an exported OpenVINO model on the CPU, and test it on the test images.
+
+    The file is tested as it is: that of an Anomalib model clips normalised scores to [0, 1].
+
+    Args:
+        path: The exported file.
+        datamodule: Its test images have the size that the exported model expects, as after a test.
+        threads: CPU threads.
+        passes: Timed passes.
+        precision: FP32 files are computed in FP32, also on a CPU where OpenVINO prefers BF16.
 
     Returns:
-        Median, first and third quartile in milliseconds.
+        Latency as in `time_torch`, ``image_AUROC``, and ``pixel_AUPRO`` if there are masks.
     """
     config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
     if precision == "FP32":
         config["INFERENCE_PRECISION_HINT"] = "f32"
-    compiled = openvino.Core().compile_model(path, "CPU", config)
-    array = image.cpu().numpy()
-    return _time_passes(lambda: compiled(array), passes)
+    exported = openvino.Core().compile_model(path, "CPU", config)
+    first = datamodule.test_data[0].image[None].numpy()
+    times = _time_passes(lambda: exported(first), passes)
+    metrics = [metric for metric in build_evaluator().test_metrics if metric.name in EXPORTED]
+    for batch in datamodule.test_dataloader():
+        # Each call overwrites the arrays of the last result, so they are copied one by one.
+        results = (exported(image[None].numpy()) for image in batch.image)
+        outputs = [{port.any_name: torch.tensor(result[port]) for port in exported.outputs} for result in results]
+        batch.update(**{name: torch.cat([output[name] for output in outputs]) for name in outputs[0]})
+        for metric in metrics:
+            metric.update(batch)
+    return times | {metric.name: float(metric.compute()) for metric in metrics if metric.update_called}

@@ -1,10 +1,13 @@
-"""From settings to a list of runs; everything that can be wrong is said here, before the first run starts."""
+"""From settings to runs; every mistake is reported before the first run starts."""
 
 import hashlib
 import inspect
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field, fields
+from difflib import get_close_matches
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -12,21 +15,42 @@ from typing import Any
 import yaml
 from anomalib.data import AnomalibDataModule
 from anomalib.models import AnomalibModule
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from lightning.fabric import Fabric
 from lightning.pytorch import Trainer
 
-from .components import SettingsError, accepts, build_data, find_class, known_categories, path_of, prepare
-from .settings import Settings
+from anomalib_dmdd import data as _our_data  # noqa: F401  # makes the names known
+from anomalib_dmdd import models as _our_models  # noqa: F401
 
-ENTRY_KEYS = ("class_path", "init_args", "trainer", "train_batch_size", "label")
+from .settings import Data, Settings
+from .versions import code_version
+
 LENGTH = ("max_epochs", "max_steps", "max_time", "min_epochs", "min_steps")
 GIVEN_TO_MODEL = ("pre_processor", "evaluator", "visualizer")
 GIVEN_TO_TRAINER = ("accelerator", "callbacks", "default_root_dir", "devices", "logger", "enable_progress_bar")
 
 
+class SettingsError(ValueError):
+    """A wrong setting, found before anything was run."""
+
+
+@dataclass
+class Model:
+    """A model to compare. What is left out comes from ``baselines.yaml``, then from the defaults of the model."""
+
+    class_path: str
+    init_args: dict[str, Any] = field(default_factory=dict)
+    trainer: dict[str, Any] = field(default_factory=dict)
+    train_batch_size: int | None = None
+    label: str = ""
+
+
 @dataclass(frozen=True)
 class Run:
-    """One model, trained and tested once. Two runs with equal settings are the same run; ``label`` is only its name."""
+    """One training and test of one model. Runs that differ only in ``label`` are the same run.
+
+    ``code`` is the version of the code, so that changed code makes another run.
+    """
 
     label: str
     model: dict[str, Any]
@@ -34,6 +58,7 @@ class Run:
     category: str
     seed: int
     trainer: dict[str, Any]
+    code: str
     image_size: int
     accelerator: str
     threads: int
@@ -42,7 +67,7 @@ class Run:
 
     @property
     def id(self) -> str:
-        """Name of its folder: readable, and different as soon as any setting is."""
+        """Folder name: readable, and different as soon as any field but the label differs."""
         settings = {name: value for name, value in asdict(self).items() if name != "label"}
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:8]
         name = f"{self.model['class_path'].rpartition('.')[2]}-{self.category}-{self.seed}-{digest}"
@@ -50,7 +75,7 @@ class Run:
 
     @property
     def title(self) -> str:
-        """What a person calls it."""
+        """Name in messages."""
         return f"{self.label}, {self.category}, seed {self.seed}"
 
 
@@ -61,96 +86,158 @@ def plan(settings: Settings) -> list[Run]:
         SettingsError: If a model, data module, category or argument is unknown, or two models have the same label.
     """
     _check_trainer(settings.trainer)
-    _check_accelerator(settings.accelerator)
+    try:
+        Fabric(accelerator=settings.accelerator, devices=1)
+    except (ValueError, RuntimeError) as error:
+        raise SettingsError(f"Cannot use --accelerator {settings.accelerator}: {error}") from error
     models = [model for entry in settings.models for model in _expand_model(entry, settings)]
-    labels = [model["label"] for model in models]
+    labels = [model.label for model in models]
     if repeated := {label for label in labels if labels.count(label) > 1}:
-        raise SettingsError(f"More than one model is called {', '.join(sorted(repeated))}; give them a `label` each.")
-    data = list(_expand_data(settings.data))
-    return [
-        Run(
-            label=model["label"],
-            model={"class_path": model["class_path"], "init_args": model["init_args"]},
-            data=_with_batch_size(dataset, model["train_batch_size"]),
-            category=category,
-            seed=seed,
-            trainer=model["trainer"],
-            image_size=settings.image_size,
-            accelerator=settings.accelerator,
-            threads=settings.threads,
-            openvino=list(settings.openvino),
-            timed_passes=settings.timed_passes,
-        )
-        for seed, (category, dataset), model in product(settings.seeds, data, models)
-    ]
+        raise SettingsError(f"More than one model is called {', '.join(repeated)}. Give each a `label`.")
+    same = {
+        name: getattr(settings, name) for name in ("image_size", "accelerator", "threads", "openvino", "timed_passes")
+    }
+    runs = []
+    for seed, (category, data), model in product(settings.seeds, list(_expand_data(settings.data)), models):
+        entry = {"class_path": model.class_path, "init_args": model.init_args}
+        # The batch size of a model fills the gap if the data module has none for all models.
+        size = {"train_batch_size": model.train_batch_size} if model.train_batch_size else {}
+        images = data | {"init_args": size | data["init_args"]}
+        code = current_code(entry, images)
+        runs.append(Run(model.label, entry, images, category, seed, model.trainer, code, **same))
+    return runs
+
+
+def current_code(*settings: Any) -> str:
+    """Version of the code of a run, including the classes that its settings name by their path."""
+    return code_version(path for path in _class_paths(settings) if "." in path)
+
+
+def _class_paths(value: Any) -> Iterator[str]:  # noqa: ANN401
+    if isinstance(value, Mapping):
+        if isinstance(value.get("class_path"), str):
+            yield value["class_path"]
+        value = list(value.values())
+    for item in value if isinstance(value, list | tuple) else ():
+        yield from _class_paths(item)
+
+
+def known(base: type) -> dict[str, type]:
+    """Subclasses of ``base`` that can be built, by class name."""
+    found: dict[str, type] = {}
+    cls: type
+    for cls in base.__subclasses__():
+        found |= known(cls)
+        if not inspect.isabstract(cls):
+            found[cls.__name__] = cls
+    return found
+
+
+def read_entry(
+    base: type, class_path: str, init_args: Mapping[str, Any], given: Collection[str] = ()
+) -> tuple[ArgumentParser, Namespace]:
+    """Find a class and check its arguments.
+
+    Args:
+        base: ``AnomalibModule`` or ``AnomalibDataModule``.
+        class_path: Class name, in any case and with or without underscores, or class path with dots.
+        init_args: Arguments as they stand in a configuration file.
+        given: Arguments that are passed later and may not be set here.
+
+    Returns:
+        The parser, and what it read: ``entry.class_path`` and all ``entry.init_args``.
+
+    Raises:
+        SettingsError: If there is no such class, or an argument is unknown, missing or of a wrong type.
+    """
+    folded = {name.lower(): name for name in known(base)}
+    class_path = folded.get(class_path.replace("_", "").lower(), class_path)
+    if "." not in class_path and class_path not in folded.values():
+        close = get_close_matches(class_path.lower(), folded, n=1)
+        hint = f" Did you mean {folded[close[0]]}?" if close else ""
+        raise SettingsError(f"There is no {class_path!r}.{hint} Known: {', '.join(sorted(folded.values()))}.")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(base, "entry", skip=set(given), required=True, fail_untyped=False)
+    entry = {"class_path": class_path, "init_args": deepcopy(dict(init_args))}  # the parser changes nested mappings
+    try:
+        return parser, parser.parse_object({"entry": entry})
+    except ArgumentError as error:
+        cls = known(base).get(class_path.rpartition(".")[2])
+        names = [name for name in inspect.signature(cls).parameters if name not in given] if cls else []
+        raise SettingsError(f"{class_path}: {error}\n  Arguments: {', '.join(names)}.") from error
+
+
+def build(
+    base: type, entry: Mapping[str, Any], call: Callable[..., Any] = lambda cls, **arguments: cls(**arguments)
+) -> Any:  # noqa: ANN401
+    """Build a model or data module from its ``class_path`` and ``init_args``; ``call`` may add arguments."""
+    given = GIVEN_TO_MODEL if base is AnomalibModule else ()
+    parser, config = read_entry(base, entry["class_path"], entry["init_args"], given)
+    parser.add_instantiator(call, base)
+    return parser.instantiate_classes(config).entry
 
 
 def published_settings() -> dict[str, dict[str, Any]]:
-    """Training settings of well-known models by class name, from ``configs/compare/baselines.yaml``."""
-    in_wheel = Path(__file__).with_name("baselines.yaml")
-    in_repository = Path(__file__).parents[3] / "configs" / "compare" / "baselines.yaml"
-    path = in_wheel if in_wheel.is_file() else in_repository
-    settings: dict[str, dict[str, Any]] = yaml.safe_load(path.read_text())
+    """Training settings of well-known models by class name."""
+    settings: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("baselines.yaml").read_text())
     return settings
 
 
-def _expand_model(entry: str | dict[str, Any], settings: Settings) -> Iterator[dict[str, Any]]:
-    """Complete one entry of ``models``: once, or once per backbone where the model has one."""
-    entry = {"class_path": entry} if isinstance(entry, str) else entry
-    if "class_path" not in entry or set(entry) - set(ENTRY_KEYS):
-        raise SettingsError(f"A model needs class_path and may have {', '.join(ENTRY_KEYS[1:])}; this is: {entry}.")
-    cls = find_class(entry["class_path"], AnomalibModule)
-    published = published_settings().get(cls.__name__, {})
-    trainer = {**published.get("trainer", {}), **entry.get("trainer", {})}
+def _expand_model(entry: str | dict[str, Any], settings: Settings) -> Iterator[Model]:
+    """Complete an entry of ``models``: once, or once per backbone if the model has one."""
+    try:
+        wanted = Model(**(entry if isinstance(entry, dict) else {"class_path": entry}))
+    except TypeError as error:
+        optional = ", ".join(key.name for key in fields(Model)[1:])
+        raise SettingsError(f"A model needs class_path and may have {optional}; this is: {entry}.") from error
+    _, config = read_entry(AnomalibModule, wanted.class_path, wanted.init_args, GIVEN_TO_MODEL)
+    name = config.entry.class_path.rpartition(".")[2]
+    published = published_settings().get(name, {})
+    trainer = {**published.get("trainer", {}), **wanted.trainer}
     _check_trainer(trainer)
     if any(key in settings.trainer for key in LENGTH):
         trainer = {key: value for key, value in trainer.items() if key not in LENGTH}
-    label = entry.get("label", cls.__name__)
-    backbones: list[str | None] = [*settings.backbones] if accepts(cls, "backbone") else []
+    backbones: list[str | None] = [*settings.backbones] if "backbone" in config.entry.init_args else []
     for backbone in backbones or [None]:
-        init_args = {**published.get("init_args", {}), **entry.get("init_args", {})}
+        init_args = {**published.get("init_args", {}), **wanted.init_args}
         init_args |= {"backbone": backbone} if backbone else {}
-        prepare(cls, init_args, GIVEN_TO_MODEL)
-        yield {
-            "class_path": path_of(cls),
-            "init_args": init_args,
-            "trainer": trainer | settings.trainer,
-            "train_batch_size": entry.get("train_batch_size", published.get("train_batch_size")),
-            "label": f"{label} {backbone}" if len(backbones) > 1 else label,
-        }
+        read_entry(AnomalibModule, config.entry.class_path, init_args, GIVEN_TO_MODEL)
+        yield Model(
+            class_path=config.entry.class_path,
+            init_args=init_args,
+            trainer=trainer | settings.trainer,
+            train_batch_size=wanted.train_batch_size or published.get("train_batch_size"),
+            label=f"{wanted.label or name} {backbone}" if len(backbones) > 1 else wanted.label or name,
+        )
 
 
-def _expand_data(data: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Complete the data module's settings, once per category."""
-    cls = find_class(data["class_path"], AnomalibDataModule)
-    # Without a seed of its own, a random split would depend on what the model before it has drawn.
-    init_args = ({"seed": 0} if accepts(cls, "seed") else {}) | data["init_args"]
-    categories = data["category"] or init_args.pop("category", None)
-    if categories and not accepts(cls, "category"):
-        raise SettingsError(f"{cls.__name__} has no categories; leave out --data.category.")
-    for category in [categories] if isinstance(categories, str) else categories or [None]:
-        settings = init_args | ({"category": category} if category else {})
-        datamodule = build_data(data["class_path"], settings)
-        names = known_categories(datamodule)
-        if category and names and category not in names:
-            where = f"{cls.__name__} at {getattr(datamodule, 'root', '?')}"
-            raise SettingsError(f"{where} has no category {category!r}. Known: {', '.join(names)}.")
-        yield datamodule.category or datamodule.name, {"class_path": path_of(cls), "init_args": settings}
+def _expand_data(data: Data) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Complete the settings of the data module, once per category."""
+    _, config = read_entry(AnomalibDataModule, data.class_path, data.init_args)
+    class_path, arguments = config.entry.class_path, config.entry.init_args
+    if data.category and "category" not in arguments:
+        raise SettingsError(f"{class_path} has no categories. Leave out --data.category.")
+    # Without its own seed, a random split would depend on the random numbers that the model has drawn before.
+    init_args = ({"seed": 0} if "seed" in arguments else {}) | data.init_args
+    for category in data.category or [""]:
+        entry = {"class_path": class_path, "init_args": init_args | ({"category": category} if category else {})}
+        datamodule = build(AnomalibDataModule, entry)
+        names = _categories(datamodule)
+        if datamodule.category and names and datamodule.category not in names:
+            where = f"{class_path} at {getattr(datamodule, 'root', '?')}"
+            raise SettingsError(f"{where} has no category {datamodule.category!r}. Known: {', '.join(sorted(names))}.")
+        yield datamodule.category or datamodule.name, entry
 
 
-def _with_batch_size(data: dict[str, Any], size: int | None) -> dict[str, Any]:
-    """What is set for the data module holds for all models; a model's own batch size fills the gap."""
-    return data if size is None else data | {"init_args": {"train_batch_size": size} | data["init_args"]}
+def _categories(datamodule: AnomalibDataModule) -> set[str]:
+    """Categories that Anomalib lists for a data set, and folders with training images."""
+    modules = [cls.__module__.replace("datamodules", "datasets") for cls in type(datamodule).__mro__]
+    published = {name for module in modules for name in getattr(sys.modules.get(module), "CATEGORIES", ())}
+    root = Path(getattr(datamodule, "root", None) or "-")
+    return published | {folder.parent.name for folder in root.glob("*/train")}
 
 
 def _check_trainer(trainer: Mapping[str, Any]) -> None:
     names = set(inspect.signature(Trainer.__init__).parameters) - {"self", *GIVEN_TO_TRAINER}
     if unknown := sorted(set(trainer) - names):
         raise SettingsError(f"The trainer cannot be given {', '.join(unknown)}. Known: {', '.join(sorted(names))}.")
-
-
-def _check_accelerator(name: str) -> None:
-    try:
-        Fabric(accelerator=name, devices=1)
-    except (ValueError, RuntimeError) as error:
-        raise SettingsError(f"Cannot use --accelerator {name}: {error}") from error

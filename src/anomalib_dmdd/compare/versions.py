@@ -1,71 +1,86 @@
-"""What a comparison ran on, so that its numbers can be told from others."""
+"""Versions of the code, the packages and the hardware, so that results can be told apart."""
 
-import os
+import hashlib
 import platform
 import shlex
 import subprocess
 import sys
+import sysconfig
+from collections.abc import Iterable
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
+from functools import cache
+from importlib import import_module
+from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-PACKAGES = (
-    "anomalib-dmdd",
-    "anomalib",
-    "torch",
-    "torchvision",
-    "timm",
-    "lightning",
-    "torchmetrics",
-    "kornia",
-    "openvino",
-    "nncf",
-    "onnx",
-    "numpy",
-    "pandas",
-)
+PACKAGE = Path(__file__).parents[1]
+CODE = ("*.py", "*.yaml")
+
+
+def code_version(class_paths: Iterable[str] = ()) -> str:
+    """Version of the code that a run executes: that of this package, then ``name.py:hash`` of other files.
+
+    Args:
+        class_paths: Classes of the run. Their files are hashed unless they belong to an installed package.
+    """
+    files = sorted({file for path in class_paths for file in _own_files(path)})
+    return " ".join([package_version(), *(f"{file.name}:{_digest([file])}" for file in files)])
+
+
+@cache  # a process runs the code that it has loaded
+def package_version(package: Path = PACKAGE) -> str:
+    """Last commit that changed the code of a package and ``+hash`` of uncommitted changes.
+
+    Without a repository it is the version number.
+    """
+    try:
+        commit = _git(package, "log", "-1", "--format=%h", "--abbrev=12", "--", *CODE)
+        changed = _git(package, "status", "--porcelain", "--", *CODE)
+    except (OSError, subprocess.CalledProcessError):
+        commit = changed = ""
+    if not commit:
+        return version("anomalib-dmdd")
+    return f"{commit}+{_digest(file for glob in CODE for file in package.rglob(glob))}" if changed else commit
+
+
+def _git(folder: Path, *command: str) -> str:
+    # Git refuses the repository of another user by default, as in a container, and the version would be lost.
+    git = ["git", "-c", "safe.directory=*", "-C", str(folder), *command]
+    return subprocess.run(git, check=True, capture_output=True, text=True).stdout.strip()  # noqa: S603
+
+
+def _digest(files: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        digest.update(f"{file.name}\n".encode() + file.read_bytes())
+    return digest.hexdigest()[:8]
+
+
+def _own_files(class_path: str) -> list[Path]:
+    """Files of a class and its bases that are neither part of this package nor installed."""
+    module, _, name = class_path.rpartition(".")
+    cls = getattr(import_module(module), name)
+    modules = [sys.modules.get(base.__module__) for base in getattr(cls, "__mro__", (cls,))]
+    files = [Path(file).resolve() for module in modules if (file := getattr(module, "__file__", None))]
+    covered = [PACKAGE, *(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib", "platlib"))]
+    return [file for file in files if not any(file.is_relative_to(folder) for folder in covered)]
 
 
 def environment() -> dict[str, Any]:
-    """Packages, hardware, commit and command line."""
-    return {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": shlex.join(sys.argv),
-        "commit": _commit(),
-        "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
-        "system": platform.platform(),
-        "cpu": _cpu(),
-        "cores": os.cpu_count(),
-        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _cpu() -> str:
+    """Describe what a comparison runs on: packages, hardware, code version and command line."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def _commit() -> str | None:
-    """Commit of this package's repository, and whether files differ from it; ``None`` if there is no repository."""
-    here = Path(__file__).parent
-    git = ["git", "-C", str(here)]
-    try:
-        subprocess.run([*git, "ls-files", "--error-unmatch", __file__], check=True, capture_output=True)  # noqa: S603
-        head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()  # noqa: S603
-        dirty = subprocess.run([*git, "status", "--porcelain"], check=True, capture_output=True, text=True).stdout  # noqa: S603
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return head + (" with changes" if dirty else "")
+    return {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": shlex.join(sys.argv),
+        "code": package_version(),
+        "python": platform.python_version(),
+        "packages": dict(sorted((package.name.lower(), package.version) for package in distributions())),
+        "system": platform.platform(),
+        "cpu": names[0] if names else platform.processor() or platform.machine(),
+        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+    }

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from anomalib_dmdd.compare.plan import Run
-from anomalib_dmdd.compare.settings import Settings
+from anomalib_dmdd.compare.settings import Data, Settings
 
 
 @pytest.fixture
@@ -14,6 +14,7 @@ def make_run() -> Callable[..., Run]:
             "model": {"class_path": f"anomalib.models.{label}", "init_args": {}},
             "data": {"class_path": "MVTec", "init_args": {"category": category}},
             "trainer": {},
+            "code": "0123456789ab",
             "image_size": 64,
             "accelerator": "cpu",
             "threads": 2,
@@ -31,13 +32,8 @@ def make_settings(tmp_path: Path) -> Callable[..., Settings]:
         (tmp_path / "parts" / category / "train" / "good").mkdir(parents=True)
 
     def make(models: list[str | dict[str, object]], **changes: object) -> Settings:
-        data = {
-            "class_path": "MVTec",
-            "category": ["bolt"],
-            "init_args": {"root": str(tmp_path / "parts")} | changes.pop("data", {}),
-        }
-        if "category" in changes:
-            data["category"] = changes.pop("category")
+        init_args = {"root": str(tmp_path / "parts")} | changes.pop("data", {})
+        data = Data("MVTec", changes.pop("category", ["bolt"]), init_args)
         return Settings(models=models, data=data, accelerator="cpu", **changes)
 
     return make

@@ -68,7 +68,7 @@ def test_evaluator_has_the_columns_of_the_table() -> None:
 
 
 class ScoreEngine:
-    """Stands in for Anomalib's: its test normalises four scores, as the callback of a post-processor does."""
+    """Stand-in for the Engine: its test normalises four scores, as the callback of a post-processor does."""
 
     SCORES = torch.tensor([0.1, 0.2, 0.9, 3.0])
 
@@ -86,13 +86,15 @@ def normalise(post_processor: PostProcessor) -> torch.Tensor:
     return post_processor._normalize(ScoreEngine.SCORES, *torch.tensor([0.1, 1.1, 0.8]))
 
 
-def test_accuracy_is_measured_on_scores_that_are_not_cut_off() -> None:
+def test_accuracy_is_measured_on_scores_that_are_not_clipped() -> None:
     model = Padim(pre_trained=False)
     assert normalise(model.post_processor).tolist() == pytest.approx([0.0, 0.0, 0.6, 1.0])
     measured = accuracy(ScoreEngine(), model, None)["normalised"]
     assert 0 <= measured[0] < measured[1] < 0.5 < measured[2] < measured[3] <= 1
     assert measured[2].item() == pytest.approx(0.6, abs=0.002)  # near the threshold nothing changes
-    assert normalise(model.post_processor).tolist() == pytest.approx([0.0, 0.0, 0.6, 1.0]), "Anomalib's own again"
+    assert normalise(model.post_processor).tolist() == pytest.approx([0.0, 0.0, 0.6, 1.0]), (
+        "the normalisation of Anomalib again"
+    )
 
 
 def test_accuracy_leaves_the_model_as_it_was_when_a_test_fails() -> None:
@@ -102,6 +104,6 @@ def test_accuracy_leaves_the_model_as_it_was_when_a_test_fails() -> None:
     assert normalise(model.post_processor).max() == 1
 
 
-def test_accuracy_respects_a_normalisation_that_cuts_nothing_off() -> None:
+def test_accuracy_keeps_a_normalisation_that_does_not_clip() -> None:
     model = Dmdd(backbone="resnet18", pre_trained=False)
     assert torch.equal(accuracy(ScoreEngine(), model, None)["normalised"], normalise(model.post_processor))

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from anomalib_dmdd.compare import plots
+from anomalib_dmdd.compare.launcher import folder_of
 from anomalib_dmdd.compare.plan import Run
-from anomalib_dmdd.compare.runner import folder_of
 from anomalib_dmdd.compare.table import COLUMNS
 
 MakeRun = Callable[..., Run]

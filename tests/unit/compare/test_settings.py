@@ -1,10 +1,12 @@
 import json
+import re
+from dataclasses import asdict, fields
 from pathlib import Path
 from shlex import split
 
 import pytest
 
-from anomalib_dmdd.compare.settings import parse
+from anomalib_dmdd.compare.settings import Data, Settings, parse
 
 ROOT = Path(__file__).parents[3]
 
@@ -12,7 +14,7 @@ ROOT = Path(__file__).parents[3]
 def test_command_line_of_the_readme() -> None:
     settings = parse(split("--models Dmdd Patchcore --data MVTec --data.category bottle screw"))
     assert settings.models == ["Dmdd", "Patchcore"]
-    assert settings.data == {"class_path": "MVTec", "category": ["bottle", "screw"], "init_args": {}}
+    assert settings.data == Data("MVTec", ["bottle", "screw"], {})
     assert (settings.seeds, settings.image_size, settings.openvino) == ([0], 256, ["FP32"])
 
 
@@ -25,8 +27,47 @@ def test_short_and_long_forms_mean_the_same() -> None:
         )
     )
     assert short == long
-    assert short.data["init_args"] == {"root": "parts", "num_workers": 2}
+    assert short.data.init_args == {"root": "parts", "num_workers": 2}
     assert short.trainer == {"max_steps": 9}
+
+
+def test_every_option_of_a_command_line() -> None:
+    settings = parse(
+        split(
+            "--models Dmdd Dskd --data BTech --data.category 01 02 --backbones resnet18 resnet34 --seeds 0 1 2"
+            " --trainer.max_steps 9 --image_size 64 --accelerator cpu --threads 2 --openvino FP32 INT8"
+            " --timed_passes 3 --keep_weights false --out here"
+        )
+    )
+    assert asdict(settings) == {
+        "models": ["Dmdd", "Dskd"],
+        "data": {"class_path": "BTech", "category": ["01", "02"], "init_args": {}},
+        "backbones": ["resnet18", "resnet34"],
+        "seeds": [0, 1, 2],
+        "trainer": {"max_steps": 9},
+        "image_size": 64,
+        "accelerator": "cpu",
+        "threads": 2,
+        "openvino": ["FP32", "INT8"],
+        "timed_passes": 3,
+        "keep_weights": False,
+        "out": Path("here"),
+    }
+
+
+def test_models_with_settings_on_the_command_line() -> None:
+    model = {"class_path": "Padim", "init_args": {"pre_trained": False}}
+    assert parse(["--models", "Dmdd", json.dumps(model)]).models == ["Dmdd", model]
+
+
+def test_every_option_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for option in fields(Settings):
+        assert re.search(rf"--{option.name}[. ]", text)
+    for words in ("three seeds", "height and width in pixels", "short form: --data.root", "130 interrupted"):
+        assert words in text
 
 
 def test_file_and_command_line(tmp_path: Path) -> None:
@@ -53,14 +94,24 @@ data:
       init_args: {transforms: [{class_path: torchvision.transforms.v2.ColorJitter, init_args: {hue: 0.1}}]}
 """)
     settings = parse(["--config", str(file)])
-    (jitter,) = settings.data["init_args"]["train_augmentations"]["init_args"]["transforms"]
+    (jitter,) = settings.data.init_args["train_augmentations"]["init_args"]["transforms"]
     assert jitter["init_args"]["hue"] == 0.1
-    assert json.loads(json.dumps([settings.models, settings.data])) == [settings.models, settings.data]
+    assert json.loads(json.dumps([settings.models, settings.data.init_args])) == [
+        settings.models,
+        settings.data.init_args,
+    ]
 
 
 @pytest.mark.parametrize(
     "wrong",
-    ["--models", "--models Padim --image_size 0", "--models Padim --openvino FP8", "--seeds 1", "--modles Padim"],
+    [
+        "--models",
+        "--models Padim --image_size 0",
+        "--models Padim --openvino FP8",
+        "--models Padim --seeds",
+        "--seeds 1",
+        "--modles Padim",
+    ],
 )
 def test_wrong_command_line_ends_with_exit_code_2(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:

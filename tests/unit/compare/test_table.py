@@ -3,11 +3,21 @@ from collections.abc import Callable
 import pandas as pd
 import pytest
 
-from anomalib_dmdd.compare import report
 from anomalib_dmdd.compare.plan import Run
-from anomalib_dmdd.compare.table import COLUMNS, METRICS, QUARTILES, best, complete_models, pareto, summarise
+from anomalib_dmdd.compare.table import (
+    COLUMNS,
+    METRICS,
+    QUARTILES,
+    best,
+    candidates,
+    complete_models,
+    markdown,
+    pareto,
+    summarise,
+)
 
 MakeRun = Callable[..., Run]
+PlanOf = Callable[[pd.DataFrame], tuple[list[Run], pd.DataFrame]]
 ENVIRONMENT = {"date": "2026-01-02T03:04:05", "cpu": "Abacus 3000", "gpus": []}
 
 
@@ -43,9 +53,30 @@ ROWS = table(
 )
 
 
+THIRD = table(
+    [
+        ("Slow", "bolt", 2, 0.92, 42.0),
+        ("Slow", "nut", 2, 0.82, 42.0),
+        ("Fast", "bolt", 2, 0.70, 12.0),
+        ("Fast", "nut", 2, 0.90, 12.0),
+    ]
+)
+
+
 @pytest.fixture
-def runs(make_run: MakeRun) -> list[Run]:
-    return [make_run(row.model, row.category, row.seed) for row in ROWS.itertuples()]
+def plan_of(make_run: MakeRun) -> PlanOf:
+    """Planned runs, and the rows with the identity of their run."""
+
+    def make(rows: pd.DataFrame) -> tuple[list[Run], pd.DataFrame]:
+        runs = [make_run(row.model, row.category, row.seed) for row in rows.itertuples()]
+        return runs, rows.assign(run=[run.id for run in runs])
+
+    return make
+
+
+def cells(text: str) -> list[list[str]]:
+    """Cells of all lines of all tables, without the padding."""
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
 
 
 def test_means_and_spread_by_hand() -> None:
@@ -68,12 +99,14 @@ def test_failed_runs_are_no_zeros() -> None:
     assert means.loc["Slow", "pixel_AUPRO"] == pytest.approx((0.80 + 0.89) / 2)
 
 
-def test_only_complete_models_are_best(runs: list[Run]) -> None:
-    assert sorted(complete_models(ROWS, runs)) == ["Fast", "Slow"]
-    assert complete_models(ROWS.drop(index=0), runs) == ["Fast"]
-    means, _ = summarise(ROWS)
+def test_only_complete_models_are_best(plan_of: PlanOf) -> None:
+    runs, rows = plan_of(pd.concat([ROWS, THIRD], ignore_index=True))
+    assert sorted(complete_models(rows, runs)) == ["Fast", "Slow"]
+    assert complete_models(rows.drop(index=0), runs) == ["Fast"]
+    assert candidates(rows.drop(index=0), runs) == ["Fast"]
+    means = summarise(rows)[0]["pixel_AUPRO"]
     assert best(means, METRICS[4], ["Slow", "Fast"]) == {"Slow"}
-    assert best(means, METRICS[4], ["Fast"]) == set(), "one is not the best of anything"
+    assert best(means, METRICS[4], ["Fast"]) == set(), "a single model is compared with nothing"
 
 
 def test_pareto_front() -> None:
@@ -84,28 +117,47 @@ def test_pareto_front() -> None:
     assert pareto(means, "a", "ms") == ["fastest", "kept", "best"]
 
 
-def test_markdown_marks_the_best_and_shows_the_spread(runs: list[Run]) -> None:
-    text = report.markdown(runs, ROWS, ENVIRONMENT)
+def test_markdown_marks_the_best_and_shows_the_spread(plan_of: PlanOf) -> None:
+    text = markdown(*plan_of(pd.concat([ROWS, THIRD], ignore_index=True)), ENVIRONMENT)
+    lines = cells(text)
     assert "Most accurate: **Slow** (AUPRO 87.0). Fastest: **Fast** (12.0 ms per image)." in text
-    assert "| Slow | **87.0 ± 2.8** | **87.0 ± 2.8** |" in text
-    assert "| Fast | 80.0 ± 0.0 | 80.0 ± 0.0 |" in text
-    assert "| Fast | **12.0 (11.0 to 14.0)** |" in text
-    assert "| nut | 82.0 ± 2.8 | **90.0 ± 0.0** |" in text
-    assert "CPU threads: 2" in text
+    assert ["Slow", "**87.0 ± 2.0**", "**87.0 ± 2.0**"] in lines
+    assert ["Fast", "80.0 ± 0.0", "80.0 ± 0.0"] in lines
+    assert ["Fast", "**12.0 ± 2.0**"] in lines
+    assert ["nut", "82.0 ± 2.0", "**90.0 ± 0.0**"] in lines
+    assert "2 CPU threads" in text
+    assert "Code: 0123456789ab" in text
     assert "What failed" not in text
 
 
-def test_markdown_of_an_unfinished_comparison(runs: list[Run]) -> None:
-    rows = ROWS.astype({"error": object, "status": object}).drop(index=[6, 7])
+def test_no_winner_with_two_seeds(plan_of: PlanOf) -> None:
+    runs, rows = plan_of(ROWS)
+    text = markdown(runs, rows, ENVIRONMENT)
+    assert candidates(rows, runs) == []
+    assert ["Slow", "87.0 ± 2.8", "87.0 ± 2.8"] in cells(text)
+    assert "No best model is named, because that takes at least 3 seeds." in text
+    assert "Most accurate" not in text
+    assert not [cell for line in cells(text) for cell in line if "**" in cell]
+
+
+def test_exported_files_have_their_own_table(plan_of: PlanOf) -> None:
+    exported = {"openvino_int8_image_AUROC": 0.5, "openvino_int8_pixel_AUPRO": 0.25}
+    lines = cells(markdown(*plan_of(ROWS.assign(**exported)), ENVIRONMENT))
+    assert ["model", "INT8 image AUROC", "INT8 AUPRO"] in lines
+    assert ["Slow", "50.0 ± 0.0", "25.0 ± 0.0"] in lines
+
+
+def test_markdown_of_an_unfinished_comparison(plan_of: PlanOf) -> None:
+    runs, rows = plan_of(ROWS)
+    rows = rows.astype({"error": object, "status": object}).drop(index=[6, 7])
     rows.loc[5, ["status", "error"]] = ["failed", "OSError: no disk"]
-    rows["run"] = [run.id for run in runs[:6]]
-    text = report.markdown(runs, rows, ENVIRONMENT)
+    text = markdown(runs, rows, ENVIRONMENT)
     assert "6 of 8 runs" in text
-    assert "| Fast (incomplete) | 70.0 | 70.0 |" in text
+    assert ["Fast (incomplete)", "70.0", "70.0"] in cells(text)
     assert f"- Fast, nut, seed 0: OSError: no disk (log: `runs/{runs[5].id}/log.txt`)" in text
     assert "Most accurate" not in text
 
 
-def test_markdown_when_everything_failed(runs: list[Run]) -> None:
-    rows = ROWS[:1].assign(status="failed", error="OSError: no disk", run=runs[0].id)
-    assert "OSError" in report.markdown(runs[:1], rows, ENVIRONMENT)
+def test_markdown_when_everything_failed(plan_of: PlanOf) -> None:
+    runs, rows = plan_of(ROWS[:1].assign(status="failed", error="OSError: no disk"))
+    assert "OSError" in markdown(runs, rows, ENVIRONMENT)

@@ -1,4 +1,4 @@
-"""Runs in processes of their own, one after the other: start, watch, stop, and read what they leave."""
+"""Launch runs, each in its own process: start, watch and stop it, and read its result."""
 
 import json
 import os
@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,12 @@ PATIENCE_SECONDS = 5
 
 
 def folder_of(run: Run, out: Path) -> Path:
-    """Where a run's files are."""
+    """Folder with the files of a run."""
     return out / "runs" / run.id
 
 
 def result_of(run: Run, out: Path) -> dict[str, Any] | None:
-    """Result of a run that came to its end, well or not, now or in an earlier start; ``None`` if there is none."""
+    """Result of a run that succeeded or failed, now or in an earlier start; ``None`` if there is none."""
     path = folder_of(run, out) / "result.json"
     if not path.is_file():
         return None
@@ -33,29 +34,30 @@ def result_of(run: Run, out: Path) -> dict[str, Any] | None:
 
 
 def is_done(run: Run, out: Path) -> bool:
-    """Whether a run needs no other start: failed and interrupted ones do."""
-    result = result_of(run, out)
-    return result is not None and result["status"] == "ok"
+    """Whether a run has succeeded; failed and interrupted runs are started again."""
+    return (result_of(run, out) or {}).get("status") == "ok"
 
 
-def execute(run: Run, out: Path, *, keep_weights: bool, watch: Callable[[str, float], None]) -> dict[str, Any]:
-    """Do one run in its own process and wait for it; if this process is interrupted, the other is stopped first.
+def launch(run: Run, out: Path, *, keep_weights: bool, watch: Callable[[str], None]) -> dict[str, Any]:
+    """Launch a run in its own process and wait for it; an interrupt stops it with everything that it started.
 
     Args:
         run: What to run.
         out: Folder of the comparison.
-        keep_weights: Whether checkpoint and exported models stay.
-        watch: Called again and again with what the run is doing and its seconds so far.
+        keep_weights: Keep the checkpoint and the exported models.
+        watch: Called several times a second with what the run is doing.
+
+    Returns:
+        The result of the run.
     """
     folder = folder_of(run, out)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / "run.json").write_text(json.dumps(asdict(run), indent=2))
     threads = {name: str(run.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    start = time.monotonic()
     with (folder / "log.txt").open("w") as log:
         process = subprocess.Popen(  # noqa: S603  # this program itself
-            [sys.executable, "-m", "anomalib_dmdd.compare.run", str(folder)],
+            [sys.executable, "-m", "anomalib_dmdd.compare.worker", str(folder)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -64,7 +66,7 @@ def execute(run: Run, out: Path, *, keep_weights: bool, watch: Callable[[str, fl
         )
         try:
             while process.poll() is None:
-                watch(_read(folder / "stage"), time.monotonic() - start)
+                watch(_read(folder / "stage"))
                 time.sleep(POLL_SECONDS)
         finally:
             stop(process)
@@ -77,28 +79,22 @@ def execute(run: Run, out: Path, *, keep_weights: bool, watch: Callable[[str, fl
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """End a process and what it started, politely and then not; nothing happens if it has ended."""
-    if process.poll() is not None:
-        return
-    _signal(process, signal.SIGTERM)
-    try:
-        process.wait(PATIENCE_SECONDS)
-    except subprocess.TimeoutExpired:
-        _signal(process, getattr(signal, "SIGKILL", signal.SIGTERM))
-        process.wait()
-
-
-def _signal(process: subprocess.Popen[bytes], number: int) -> None:
-    if sys.platform == "win32":
-        process.terminate()
-    else:
-        os.killpg(process.pid, number)
+    """Terminate a process and what it started; kill them if they do not end in time."""
+    for name in ("SIGTERM", "SIGKILL"):
+        if process.poll() is not None:
+            return
+        if sys.platform == "win32":
+            process.terminate()
+        else:
+            os.killpg(process.pid, signal.Signals[name])
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(PATIENCE_SECONDS)
 
 
 def _record_death(code: int, folder: Path) -> None:
-    """Write the result of a run that could not write one itself."""
+    """Write the result of a run that ended without writing one."""
     cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-    memory = "; killed by the system, most likely for lack of memory" if code == -signal.Signals(9) else ""
+    memory = "; the system killed it, most likely for lack of memory" if code == -9 else ""  # noqa: PLR2004  # SIGKILL
     last = _read(folder / "log.txt").strip().splitlines()[-1:]
     error = f"The process ended with {cause} while {_read(folder / 'stage')}{memory}. {''.join(last)}"
     (folder / "result.json").write_text(json.dumps({"status": "failed", "error": error.strip()}))

@@ -1,0 +1,36 @@
+"""The command ``anomalib-dmdd``: each subcommand is imported when it is used, so that ``--help`` is quick."""
+
+import sys
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from importlib import import_module
+
+# Name: (module with a function ``main(arguments)`` that returns the exit code, line of the help).
+SUBCOMMANDS = {
+    "compare": ("anomalib_dmdd.compare.command", "train and test several models on the same images"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a subcommand.
+
+    Args:
+        arguments: Command line without the program; by default that of this process.
+
+    Returns:
+        Exit code of the subcommand.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments and arguments[0] in SUBCOMMANDS:
+        code: int = import_module(SUBCOMMANDS[arguments[0]][0]).main(arguments[1:])
+        return code
+    parser = ArgumentParser("anomalib-dmdd", description="Tools for comparing and using anomaly-detection models.")
+    commands = parser.add_subparsers(metavar="command", required=True)
+    for name, (_, summary) in SUBCOMMANDS.items():
+        commands.add_parser(name, help=summary)
+    parser.parse_args(arguments)  # prints the help or an error, and exits
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

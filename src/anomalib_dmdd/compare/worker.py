@@ -1,0 +1,188 @@
+"""Process of one run: ``python -m anomalib_dmdd.compare.worker FOLDER`` does what ``FOLDER/run.json`` says.
+
+It writes ``result.json``, ``maps.npz`` and the weights there, and to ``stage`` what it is doing.
+"""
+
+import json
+import sys
+import time
+import traceback
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from anomalib.callbacks.checkpoint import ModelCheckpoint
+from anomalib.data import AnomalibDataModule
+from anomalib.deploy import CompressionType, ExportType
+from anomalib.engine import Engine
+from anomalib.models import AnomalibModule
+from lightning import Callback, LightningModule, Trainer, seed_everything
+from torch.utils.data import DataLoader
+
+from . import measure
+from .plan import Run, build, current_code
+
+EXAMPLES = 4  # test images whose maps are kept for the picture
+
+
+class Stage(Callback):
+    """Tells the watching process what is being done, and the progress of the training."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.written = 0.0
+
+    def say(self, what: str) -> None:
+        """Write what is being done."""
+        self.path.write_text(what)
+
+    def on_train_batch_end(self, trainer: Trainer, _module: LightningModule, *_: Any) -> None:
+        """Write the progress of the training, at most once a second."""
+        if time.monotonic() - self.written < 1:
+            return
+        self.written = time.monotonic()
+        done = [trainer.global_step / trainer.max_steps] if trainer.max_steps > 0 else []
+        if trainer.max_epochs and trainer.max_epochs > 0:
+            done.append(trainer.fit_loop.epoch_progress.current.completed / trainer.max_epochs)
+        self.say(f"training {max(done):.0%}" if done else "training")
+
+
+def build_model(run: Run) -> AnomalibModule:
+    """Build the model with the common image size and evaluator, and without a visualizer."""
+
+    def call(cls: type[AnomalibModule], **arguments: Any) -> AnomalibModule:
+        pre_processor = cls.configure_pre_processor((run.image_size, run.image_size))
+        return cls(**arguments, pre_processor=pre_processor, evaluator=measure.build_evaluator(), visualizer=False)
+
+    return build(AnomalibModule, run.model, call)
+
+
+def train_and_measure(run: Run, folder: Path, stage: Stage) -> dict[str, Any]:
+    """Train, test and measure.
+
+    Args:
+        run: What to run.
+        folder: Where its files go.
+        stage: Told what is being done.
+
+    Returns:
+        The columns of this run's row in the table.
+    """
+    if (code := current_code(run.model, run.data)) != run.code:
+        raise RuntimeError(f"The code has changed from {run.code} to {code}. Start the comparison again.")
+    torch.set_num_threads(run.threads)
+    seed_everything(run.seed, workers=True, verbose=False)
+    model = build_model(run)
+    datamodule = build(AnomalibDataModule, run.data)
+    with TemporaryDirectory(dir=folder) as scratch:
+        engine = Engine(
+            callbacks=[stage, ModelCheckpoint(save_top_k=0)],  # no selection: the last step is tested, and saved below
+            default_root_dir=scratch,
+            accelerator=run.accelerator,
+            devices=1,
+            logger=False,
+            enable_progress_bar=False,
+            **{"check_val_every_n_epoch": sys.maxsize} | run.trainer,
+        )
+        seed_everything(run.seed, workers=True, verbose=False)  # batches do not depend on how the model was built
+        row = train_and_test(engine, model, datamodule, stage)
+        model.evaluator = model.configure_evaluator()  # ours has a buffer that a loaded model has no place for
+        engine.trainer.save_checkpoint(folder / "model.ckpt", weights_only=True)  # no optimizer state
+        row["checkpoint_mb"] = (folder / "model.ckpt").stat().st_size / 1e6
+        save_maps(engine, model, datamodule, folder / "maps.npz")
+        stage.say("timing")
+        model.to(engine.trainer.strategy.root_device).eval()
+        image = datamodule.test_data[0].image[None].to(model.device)  # (1, 3, image_size, image_size) in [0, 1]
+        row["parameters_m"] = measure.count_parameters(model, image) / 1e6
+        row |= {f"torch_{name}": value for name, value in measure.time_torch(model, image, run.timed_passes).items()}
+        stage.say("exporting")
+        return row | export(engine, model.cpu(), datamodule, run, folder)
+
+
+def train_and_test(
+    engine: Engine, model: AnomalibModule, datamodule: AnomalibDataModule, stage: Stage
+) -> dict[str, Any]:
+    """Train, set the thresholds in one validation, and test the last step."""
+    stage.say("training")
+    start = time.perf_counter()
+    engine.fit(model, datamodule=datamodule)
+    row: dict[str, Any] = {"train_seconds": time.perf_counter() - start}
+    device = engine.trainer.strategy.root_device
+    row |= {"device": str(device), **measure.peak_memory(device)}
+    row |= {"steps": engine.trainer.global_step, "epochs": engine.trainer.current_epoch}
+    stage.say("setting thresholds")
+    engine.validate(model, datamodule=datamodule, verbose=False)
+    stage.say("testing")
+    return row | measure.accuracy(engine, model, datamodule)
+
+
+def save_maps(engine: Engine, model: AnomalibModule, datamodule: AnomalibDataModule, path: Path) -> None:
+    """Save the maps of a few test images: the first of each kind of defect, then the first good one."""
+    first = datamodule.test_data.samples.reset_index(drop=True).drop_duplicates("label")
+    good = first["label_index"] == 0
+    examples = datamodule.test_data.subsample([*first.index[~good][: EXAMPLES - 1], *first.index[good]])
+    images = torch.stack([example.image for example in examples])  # (N, 3, image_size, image_size) in [0, 1]
+    loader = DataLoader(examples, batch_size=EXAMPLES, collate_fn=examples.collate_fn)
+    (batch,) = engine.trainer.predict(model, dataloaders=loader)
+    order = batch.gt_label.int().argsort(descending=True, stable=True).cpu()
+    arrays = {"map": batch.anomaly_map, "mask": batch.gt_mask}
+    np.savez_compressed(
+        path,
+        image=(255 * images[order]).byte().permute(0, 2, 3, 1).numpy(),
+        path=[str(batch.image_path[index]) for index in order],
+        score=batch.pred_score.flatten()[order].cpu().numpy(),
+        **{name: values[order].squeeze(1).cpu().numpy() for name, values in arrays.items() if values is not None},
+    )
+
+
+def export(
+    engine: Engine, model: AnomalibModule, datamodule: AnomalibDataModule, run: Run, folder: Path
+) -> dict[str, Any]:
+    """Export to OpenVINO, time and test the files; a failed export is reported and does not fail the run."""
+    row: dict[str, Any] = {}
+    for precision in run.openvino:
+        try:
+            path = engine.export(
+                model,
+                ExportType.OPENVINO,
+                export_root=folder,
+                model_file_name=f"model_{precision.lower()}",
+                input_size=(run.image_size, run.image_size),
+                compression_type=CompressionType.INT8_PTQ if precision == "INT8" else None,
+                datamodule=datamodule,
+            )
+            measured = measure.measure_export(path, datamodule, run.threads, run.timed_passes, precision)
+            row |= {f"openvino_{precision.lower()}_{name}": value for name, value in measured.items()}
+        except Exception as error:  # noqa: BLE001, PERF203  # whatever an exporter raises
+            traceback.print_exc()
+            row["error"] = f"OpenVINO {precision} failed: {brief(error)}"
+    return row
+
+
+def brief(error: Exception) -> str:
+    """First line of an error, short enough for a table."""
+    return f"{type(error).__name__}: {error}".splitlines()[0][:300]
+
+
+def main(folder: Path) -> int:
+    """Do the run of a folder and write its result, also if it fails."""
+    start = (folder / "run.json").stat().st_mtime  # written just before this process started: imports count, too
+    stage = Stage(folder / "stage")
+    stage.say("loading")
+    run = Run(**json.loads((folder / "run.json").read_text()))
+    try:
+        result = {"status": "ok", **train_and_measure(run, folder, stage)}
+    except Exception as error:  # noqa: BLE001  # whatever a model raises becomes one row of the table
+        traceback.print_exc()
+        result = {"status": "failed", "error": brief(error)}
+    result["run_seconds"] = time.time() - start
+    unfinished = folder / "result.json.unfinished"
+    unfinished.write_text(json.dumps(result, indent=2))
+    unfinished.replace(folder / "result.json")
+    return 0 if result["status"] == "ok" else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,70 @@
+from collections.abc import Callable
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from anomalib_dmdd.compare import launcher, table
+from anomalib_dmdd.compare.command import run_all
+from anomalib_dmdd.compare.plan import Run
+from anomalib_dmdd.compare.settings import Settings
+
+MakeRun = Callable[..., Run]
+RESULTS = {
+    "Good": {"status": "ok", "image_AUROC": 0.987, "train_seconds": 61.2},
+    "Bad": {"status": "failed", "error": "ValueError: [no] layer"},
+}
+ABOUT = {"date": "2026-01-02T03:04:05", "cpu": "Abacus 3000", "gpus": []}
+
+
+def show(
+    runs: list[Run], settings: Settings, monkeypatch: pytest.MonkeyPatch, launch: Callable[..., Any]
+) -> tuple[bool, str]:
+    """What a person sees while runs are replaced by their results."""
+    monkeypatch.setattr(launcher, "launch", launch)
+    monkeypatch.setattr(table, "markdown", lambda *_: "")
+    out = StringIO()
+    return run_all(runs, settings, ABOUT, Console(file=out, width=200)), out.getvalue()
+
+
+def test_one_line_per_finished_run(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def launch(run: Run, *_: Any, watch: Callable[[str], None], **__: Any) -> dict[str, Any]:
+        watch("training 50%")
+        return RESULTS[run.label]
+
+    before = make_run("Before")
+    folder = launcher.folder_of(before, tmp_path)
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text('{"status": "ok"}')
+    runs = [before, make_run("Good"), make_run("Bad")]
+    completed, text = show(runs, Settings(models=[], out=tmp_path), monkeypatch, launch)
+    assert completed
+    assert "1 done in an earlier start" in text
+    assert "[2/3] Good, bolt, seed 0: image AUROC 98.7, trained in 0:01:01" in text
+    assert "[3/3] Bad, bolt, seed 0: FAILED: ValueError: [no] layer" in text
+
+
+def test_changed_code_is_run_again(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    launched = []
+
+    def launch(run: Run, out: Path, **_: Any) -> dict[str, Any]:
+        launched.append(run.code)
+        folder = launcher.folder_of(run, out)
+        folder.mkdir(parents=True)
+        (folder / "result.json").write_text('{"status": "ok", "image_AUROC": 0.5, "train_seconds": 1}')
+        return launcher.result_of(run, out) or {}
+
+    run, settings = make_run("Good"), Settings(models=[], out=tmp_path)
+    for code in ("one", "one", "two", "one"):
+        show([replace(run, code=code)], settings, monkeypatch, launch)
+    assert launched == ["one", "two"]
+
+
+def test_interrupt_is_reported(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def launch(*_: Any, **__: Any) -> dict[str, Any]:
+        raise KeyboardInterrupt
+
+    assert show([make_run()], Settings(models=[], out=tmp_path), monkeypatch, launch)[0] is False
