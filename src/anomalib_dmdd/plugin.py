@@ -62,7 +62,7 @@ def install() -> None:
 
 
 class _Finder:
-    """Finds nothing, but notices that ``anomalib.models`` is being imported when its first submodule is looked up.
+    """Finds nothing, but notices the import of ``anomalib.models`` by its first submodule.
 
     It is never taken away again: a finder that leaves while the import system walks along the list makes it skip the
     next one.
@@ -82,7 +82,7 @@ _finder = _Finder()
 
 
 class _SpecUnderWay(ModuleSpec):
-    """Spec of a module that is being imported: calls :func:`install` when the import has ended, well or badly."""
+    """Spec of a module under import; calls :func:`install` when the import has ended."""
 
     def __setattr__(self, name: str, value: object) -> None:
         super().__setattr__(name, value)
@@ -92,7 +92,7 @@ class _SpecUnderWay(ModuleSpec):
 
 
 def _postponed(package: str) -> bool:
-    """Whether part of the package is being imported; if so, :func:`install` is called again after that.
+    """Whether part of the package is under import; then :func:`install` is called again.
 
     The outermost module counts: what it imports may still need names that it has not got yet.
     """

@@ -87,7 +87,7 @@ class Bikd(DistillationMixin, AnomalibModule):
         self.loss = BikdLoss()
 
     def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> Tensor:
-        """The student learns from the batch, and in the middle of the training the teacher from simulated anomalies."""
+        """Train the student and, in the second phase, the teacher."""
         del args, kwargs
         images = self.augmented(batch.image)
         weight = backward_weight(self.training_progress)
