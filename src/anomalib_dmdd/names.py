@@ -3,7 +3,6 @@
 import re
 import sys
 from collections.abc import Callable
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ def let_command_suggest() -> None:
     def init_parser(**kwargs: Any) -> "ArgumentParser":
         parser = build(**kwargs)
         fail = parser.error
-        parser.error = lambda message, *rest: fail(message + suggestion(message), *rest)  # type: ignore[method-assign]
+        parser.error = lambda message, *rest: fail(message + suggestion(message), *rest)
         return parser
 
     command.init_parser = staticmethod(init_parser)
@@ -39,6 +38,8 @@ def suggestion(message: str) -> str:
     unresolved = re.findall(r"dot import path string: (\S+)", message)
     if not unresolved:
         return ""
+    from difflib import get_close_matches  # noqa: PLC0415  # of no use to a command without mistakes
+
     known = {name.lower(): name for name in _names()}
     close = [known[name] for name in get_close_matches(unresolved[-1].lower(), known, n=3)]
     return f"\n\nThere is no {unresolved[-1]!r}. Did you mean {' or '.join(close)}?" if close else ""
@@ -52,7 +53,7 @@ def _names() -> set[str]:
     pending: list[type] = [AnomalibDataModule, AnomalibModule]
     names: set[str] = set()
     while pending:
-        subclasses = pending.pop().__subclasses__()
+        subclasses: list[type] = pending.pop().__subclasses__()
         names.update(cls.__name__ for cls in subclasses)
         pending += subclasses
     return names

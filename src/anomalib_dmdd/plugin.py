@@ -22,8 +22,8 @@ Note:
     - Python sets ``_initializing`` on the spec of a module while it is imported, and asks ``sys.meta_path`` in order.
     - Importing ``anomalib.models`` imports submodules of it.
     - Anomalib looks names up as attributes of ``anomalib.models``, and class paths in its ``ALLOWED_MODULES``.
-    - The command calls ``AnomalibCLI.before_instantiate_classes`` and ``init_parser``, see :mod:`anomalib_dmdd.seed` and
-      :mod:`anomalib_dmdd.names`.
+    - The command calls ``AnomalibCLI.before_instantiate_classes`` and ``init_parser``, see
+      :mod:`anomalib_dmdd.seed` and :mod:`anomalib_dmdd.names`.
 
     ``docs/upstream.md`` proposes a change of Anomalib that would replace all of this.
 """
