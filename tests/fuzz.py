@@ -50,7 +50,7 @@ BACKBONES = [
     "vit_tiny_patch16_224",
     "swin_tiny_patch4_window7_224",
 ]
-SIDES = [32, 48, 64, 96, 100, 128]
+SIDES = [48, 64, 64, 96, 100, 128, 128, 128]
 MODES = {
     "Dmdd": ["head_x_normality", "head", "sum", "normality", "abnormality"],
     "Dskd": ["harmonic", "encoder", "decoder"],
@@ -87,17 +87,18 @@ def draw(number: int) -> Case:
             layers = choose.sample(names, choose.randint(1, len(names)))
         except Exception:  # noqa: BLE001  # a backbone without feature maps: the case shows how it is refused
             layers = ["layer1"]
+    side = choose.choice(SIDES)
     return Case(
         number=number,
         model=model,
         backbone=backbone,
         layers=layers,
-        height=choose.choice(SIDES),
-        width=choose.choice(SIDES),
+        height=side,
+        width=side if choose.random() < 0.7 else choose.choice(SIDES),
         batch=choose.randint(1, 4),
         mode=choose.choice(MODES[model]) if model in MODES else None,
-        sigma=choose.choice([0.0, 1.0, 4.0, 40.0]),
-        top_k=choose.choice([1, 10, 1000, 10**6]),
+        sigma=choose.choice([0.0, 1.0, 1.0, 4.0, 4.0, 4.0, 40.0]),
+        top_k=choose.choice([1, 1, 10, 100, 1000, 10**6]),
         precision=choose.choice(["32-true", "bf16-mixed"]),
         augment=choose.random() < 0.5,
         export=choose.random() < 0.1,
