@@ -1,8 +1,8 @@
-"""Compare models on your data and take the most accurate one that is fast enough.
+"""Compare models on your data and choose the most accurate one that is fast enough.
 
     python examples/compare_models.py --models Dmdd Patchcore Stfpm --data MVTec --data.category screw --at_most_ms 50
 
-All options but ``--at_most_ms`` are those of ``anomalib-dmdd compare``. Offline, with random weights:
+The other options are those of ``anomalib-dmdd compare``. Offline, with random weights:
 
     python examples/compare_models.py --config configs/compare/demo.yaml --at_most_ms 50
 """
@@ -16,7 +16,9 @@ from anomalib_dmdd.compare.settings import parse
 
 
 def choose(options: list[str], at_most_ms: float) -> str | None:
-    """Run what is left of the comparison and choose the most accurate model that is fast enough.
+    """Run the comparison and choose the model with the highest image AUROC that is fast enough.
+
+    Runs that are finished are not repeated.
 
     Args:
         options: Command line of the comparison.

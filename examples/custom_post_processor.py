@@ -1,7 +1,7 @@
-"""A post-processor of your own: here one that ignores the border, where parts of neighbours come into view.
+"""Write a post-processor of your own: this one ignores the border of the image, where neighbouring parts are visible.
 
-It works in training, in predictions, in a checkpoint and in an exported model without another line. Try it on drawn
-parts, with random weights and without any download:
+The same class works in training, prediction, checkpoints and exported models. Try it on drawn parts, with random
+weights and without any download:
 
     python examples/custom_post_processor.py --steps 50
 """
@@ -33,7 +33,7 @@ class IgnoreBorder(DistillationPostProcessor):
 
     @property
     def _checkpoint_config_keys(self) -> tuple[str, ...]:
-        return (*super()._checkpoint_config_keys, "border")  # plain settings that belong into the checkpoint
+        return (*super()._checkpoint_config_keys, "border")  # plain settings to store in the checkpoint
 
     def smooth(self, anomaly_map: Tensor) -> Tensor:
         """Smooth a map and clear its border."""
@@ -49,17 +49,17 @@ def train(
     parts: Path = Path("datasets/DemoParts"),
     out: Path = Path("results"),
 ) -> Dmdd:
-    """Train with it, and read it back from the checkpoint.
+    """Train a model with the post-processor and load it from its checkpoint.
 
     Args:
         border: Width of the border in pixels of the map.
         steps: Training steps.
-        image_size: Height and width that the model sees.
-        parts: Where the parts are, or are drawn.
-        out: Where results go.
+        image_size: Height and width in pixels to which images are resized.
+        parts: Folder of the drawn parts; they are drawn if it does not exist.
+        out: Folder of the results.
 
     Returns:
-        The model from the checkpoint.
+        Model from the checkpoint.
     """
     pre_processor = Dmdd.configure_pre_processor((image_size, image_size))
     model = Dmdd(
@@ -73,7 +73,7 @@ def train(
     engine = Engine(default_root_dir=out, max_steps=steps)
     engine.fit(model, datamodule=data)
     engine.test(model, datamodule=data)
-    # Code is not stored in a checkpoint, only settings are: name the class, and they come back.
+    # A checkpoint stores the settings of a post-processor but not its code, so the class is passed again.
     return Dmdd.load_from_checkpoint(engine.best_model_path, post_processor=IgnoreBorder())
 
 

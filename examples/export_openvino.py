@@ -1,6 +1,6 @@
-"""Export a trained model to OpenVINO and run it on a folder of images: no PyTorch is needed where it runs.
+"""Export a trained DMDD to OpenVINO and run it on a folder of images with the inferencer of Anomalib.
 
-python examples/export_openvino.py --checkpoint results/.../model.ckpt --images parts/new
+python examples/export_openvino.py path/to/model.ckpt parts/new
 """
 
 from pathlib import Path
@@ -14,21 +14,21 @@ from anomalib_dmdd import Dmdd
 
 
 def export(checkpoint: Path, images: Path, out: Path = Path("exports")) -> dict[str, float]:
-    """Export, then predict.
+    """Export a model and predict with the exported file.
 
     Args:
-        checkpoint: What training left behind.
-        images: An image or a folder of them, of any size: resizing is part of the exported model.
-        out: Where the export goes.
+        checkpoint: Checkpoint of a training.
+        images: Image or folder of images of any size, since the exported model resizes them.
+        out: Folder of the exported model.
 
     Returns:
-        Score of each image, 0 to 1; 0.5 and more is anomalous.
+        Score of each image from 0 to 1; at 0.5 and above it is anomalous.
     """
     model = Dmdd.load_from_checkpoint(checkpoint)
     path = Engine(default_root_dir=out).export(model, ExportType.OPENVINO, export_root=out)
     print(f"exported: {path}")
 
-    inferencer = OpenVINOInferencer(path, device="CPU")  # from here on, this is all that a machine on the line runs
+    inferencer = OpenVINOInferencer(path, device="CPU")  # the computer on the line runs only what follows
     scores = {}
     for image in get_image_filenames(images):
         prediction = inferencer.predict(image)

@@ -1,9 +1,10 @@
-"""Choose the threshold of a trained model: how many defects are found and how many good parts pass at each.
+"""Choose the threshold of a trained model: the share of defects found and of good parts passed at each.
 
-    python examples/sweep_threshold.py --checkpoint results/.../model.ckpt --good parts/good --bad parts/bad
-    python examples/sweep_threshold.py ... --keep 0.6    # and store a model with that sensitivity
+    python examples/sweep_threshold.py path/to/model.ckpt parts/new parts/defective
+    python examples/sweep_threshold.py path/to/model.ckpt parts/new parts/defective --keep 0.6
 
-Use images that were neither trained on nor are part of your final test.
+The second command also stores a model with sensitivity 0.6, which means threshold 0.4. Use images that the model was
+not trained on and that are not part of your final test.
 """
 
 from pathlib import Path
@@ -31,17 +32,17 @@ def sweep(
     keep: float | None = None,
     out: Path = Path("exports"),
 ) -> pd.DataFrame:
-    """Try all sensitivities.
+    """Evaluate the sensitivities from 0.05 to 0.95.
 
     Args:
-        checkpoint: What training left behind.
+        checkpoint: Checkpoint of a training.
         good: Folder of good images.
         bad: Folder of images with defects.
-        keep: Sensitivity to store in an exported model.
-        out: Where that goes.
+        keep: Sensitivity to store in an exported torch model; nothing is exported without it.
+        out: Folder of the exported model.
 
     Returns:
-        Share of defects found and of good parts passed, by sensitivity.
+        Threshold of the score, share of defects found and of good parts passed, by sensitivity.
     """
     model = Dmdd.load_from_checkpoint(checkpoint, visualizer=False)
     engine = Engine(default_root_dir=out, logger=False)
@@ -53,9 +54,10 @@ def sweep(
         sensitivity = step / 20
         threshold = 1 - sensitivity  # of the normalised score, as in Anomalib's post-processor
         found, passed = binary_recall(score, label, threshold), binary_specificity(score, label, threshold)
-        rows.append({"sensitivity": sensitivity, "defects found": float(found), "good passed": float(passed)})
+        shares = {"defects found": float(found), "good passed": float(passed)}
+        rows.append({"sensitivity": sensitivity, "threshold": threshold, **shares})
     table = pd.DataFrame(rows).set_index("sensitivity")
-    print(table.to_string(float_format="{:.1%}".format))
+    print(table.to_string(formatters={"threshold": "{:.2f}".format}, float_format="{:.1%}".format))
     if keep is not None:
         model.post_processor.image_sensitivity = keep
         print(f"stored: {model.to_torch(out)}")

@@ -1,13 +1,13 @@
-"""Train DMDD on a folder of your own good images, test it on a few bad ones, and keep the model and its pictures.
+r"""Train DMDD on a folder of your own good images and test it on a few defective ones.
 
-    python examples/train_on_your_folder.py --good parts/good --bad parts/bad --masks parts/masks
+    python examples/train_on_your_folder.py parts/good parts/defective --masks parts/masks
 
-Masks (white where the defect is, named like their images) are optional: without them only whole images are scored.
-Try it without data and without ImageNet weights (a few minutes on a CPU):
+Masks are white where the defect is and named like their images. They are optional: without them there are no metrics of
+pixels. Without images and ImageNet weights (a few minutes on a CPU), train on parts that the first command draws:
 
-    anomalib train --model Dmdd --data DemoParts --model.pre_trained false --trainer.max_steps 1   # draws the parts
-    python examples/train_on_your_folder.py --good datasets/DemoParts/flange/train/good \
-        --bad datasets/DemoParts/flange/test/chip --masks datasets/DemoParts/flange/ground_truth/chip \
+    python -c "from anomalib_dmdd import DemoParts; DemoParts().prepare_data()"
+    python examples/train_on_your_folder.py datasets/DemoParts/flange/train/good datasets/DemoParts/flange/test/chip \
+        --masks datasets/DemoParts/flange/ground_truth/chip \
         --backbone resnet18 --pre_trained false --steps 100 --image_size 128
 """
 
@@ -34,16 +34,16 @@ def train(
 
     Args:
         good: Folder of good images; a fifth of them is kept for testing.
-        bad: Folder of images with defects, for testing only.
-        masks: Folder with a mask for each of them.
-        out: Where results go.
-        backbone: Any timm CNN as the teacher.
-        pre_trained: ImageNet weights for the teacher; without them results say little.
-        steps: Training steps of 16 images; by default the method's 5000.
-        image_size: Height and width that the model sees.
+        bad: Folder of images with defects; they set the threshold and test the model.
+        masks: Folder with a mask for each image with a defect.
+        out: Folder of the results.
+        backbone: Name of a timm CNN, the teacher.
+        pre_trained: Whether the teacher has ImageNet weights; with random weights the accuracy is low.
+        steps: Training steps of 16 images; 5000 by default.
+        image_size: Height and width in pixels to which images are resized.
 
     Returns:
-        The checkpoint.
+        Path of the checkpoint.
     """
     data = Folder(
         name=good.resolve().parent.name,

@@ -22,7 +22,8 @@ Note:
     - Python sets ``_initializing`` on the spec of a module while it is imported, and asks ``sys.meta_path`` in order.
     - Importing ``anomalib.models`` imports submodules of it.
     - Anomalib looks names up as attributes of ``anomalib.models``, and class paths in its ``ALLOWED_MODULES``.
-    - The command calls ``AnomalibCLI.before_instantiate_classes``, see :mod:`anomalib_dmdd.seed`.
+    - The command calls ``AnomalibCLI.before_instantiate_classes`` and ``init_parser``, see
+      :mod:`anomalib_dmdd.seed` and :mod:`anomalib_dmdd.names`.
 
     ``docs/upstream.md`` proposes a change of Anomalib that would replace all of this.
 """
@@ -35,6 +36,7 @@ from importlib.machinery import ModuleSpec
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 
+from anomalib_dmdd.names import let_command_suggest
 from anomalib_dmdd.seed import let_command_seed
 
 _logger = logging.getLogger(__name__)
@@ -57,6 +59,7 @@ def install() -> None:
                 for entry in entry_points(group=group):
                     _load(entry)
             let_command_seed()
+            let_command_suggest()
     except Exception:
         _logger.exception("Anomalib plugins could not be loaded.")
 

@@ -166,6 +166,12 @@ def test_sizes(name: str, parts: DemoParts, engine: EngineFactory) -> None:
     assert run.trainer.global_step == 1
 
 
+def test_one_image_of_one_cell_is_refused(parts: DemoParts, engine: EngineFactory) -> None:
+    parts.train_batch_size = 1
+    with pytest.raises(ValueError, match="a batch of one image leaves one cell"):
+        engine(max_steps=1).fit(build("Dskd", size=(32, 32)), datamodule=parts)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_mixed_precision_and_accumulated_gradients(name: str, parts: DemoParts, engine: EngineFactory) -> None:
     model = build(name)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -12,7 +13,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim import Optimizer
 
-from anomalib_dmdd.models.components import DistillationModel
+from anomalib_dmdd.models.components import DistillationModel, Teacher
 from anomalib_dmdd.synthesis import AnomalySimulator, MildAugmentation
 
 from .checkpoint import KEY, adopt, describe
@@ -68,8 +69,18 @@ class DistillationMixin(LightningModule):
             simulator.load_textures()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Calibrate a random teacher on the first batch."""
+        """Calibrate a random teacher on the first batch.
+
+        Raises:
+            ValueError: If the batch is too small for batch normalisation.
+        """
         super().on_train_batch_start(batch, batch_idx)
+        cells = batch.image[0, 0].numel() // self.model.size_divisor**2
+        if len(batch.image) * cells == 1:
+            raise ValueError(
+                "Batch normalisation needs more than one value: a batch of one image leaves one cell in the deepest "
+                "features. Use a larger --data.train_batch_size or larger images."
+            )
         if self.trainer.global_step == 0:
             self.model.calibrate(batch.image)
 
@@ -88,11 +99,18 @@ class DistillationMixin(LightningModule):
         """The optimiser with the schedule of :func:`with_warmup_cosine` over this training."""
         return with_warmup_cosine(optimizer, lambda: self.training_progress)
 
+    def build_teacher(
+        self, backbone: str, layers: Sequence[str] | None, pre_trained: bool, weights: str | Path | None
+    ) -> Teacher:
+        """The teacher, checked with an image of the model's own input size."""
+        return Teacher(backbone, layers, pre_trained, weights, image_size=self.input_size or (256, 256))
+
     def check_input_size(self) -> None:
-        """Refuse an input size that the network cannot process, before anything is trained.
+        """Refuse an input size that network or post-processor cannot process, before anything is trained.
 
         Raises:
-            ValueError: If height or width is not a multiple of what the network needs.
+            ValueError: If height or width is not a multiple of what the network needs, or too small for the settings of
+                the post-processor.
         """
         size, divisor = self.input_size, self.model.size_divisor
         if size and any(side % divisor for side in size):
@@ -101,6 +119,8 @@ class DistillationMixin(LightningModule):
                 f"The pre-processor resizes images to {tuple(size)}, but {type(self).__name__} with this backbone "
                 f"needs a height and width that are multiples of {divisor}, for example {fitting}."
             )
+        if size and isinstance(self.post_processor, DistillationPostProcessor):
+            self.post_processor.check_size(size)
 
     def augmented(self, images: Tensor) -> Tensor:
         """Mildly augmented images ``(N, 3, H, W)``; unchanged if the data module has augmentations of its own."""

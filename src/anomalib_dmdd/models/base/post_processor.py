@@ -1,6 +1,8 @@
 """From a raw anomaly map to score, threshold and mask: what the three models share."""
 
 import logging
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -32,14 +34,14 @@ class DistillationPostProcessor(PostProcessor):
     """
 
     def __init__(self, sigma: float = 4.0, top_k: int = 1, normal_quantile: float = 0.98, **kwargs: Any) -> None:
-        if sigma < 0 or top_k < 1 or not 0 < normal_quantile <= 1:
+        if not 0 <= sigma < math.inf or top_k < 1 or top_k != int(top_k) or not 0 < normal_quantile <= 1:
             raise ValueError(
-                "post_processor: sigma must be at least 0, top_k at least 1 and normal_quantile in (0, 1]; "
+                "post_processor: sigma must be at least 0, top_k a whole number from 1 and normal_quantile in (0, 1]; "
                 f"got sigma={sigma}, top_k={top_k}, normal_quantile={normal_quantile}."
             )
         super().__init__(**kwargs)
         self.sigma = sigma
-        self.top_k = top_k
+        self.top_k = int(top_k)
         self.normal_quantile = normal_quantile
         self._normal_scores: list[Tensor] = []  # per validation batch: image scores and map maxima, (2, N)
         self._anomalies_seen = False
@@ -47,6 +49,21 @@ class DistillationPostProcessor(PostProcessor):
     @property
     def _checkpoint_config_keys(self) -> tuple[str, ...]:
         return (*super()._checkpoint_config_keys, "sigma", "top_k", "normal_quantile")
+
+    def check_size(self, size: Sequence[int]) -> None:
+        """Refuse settings that do not fit maps of this height and width in pixels.
+
+        Raises:
+            ValueError: If the smoothing kernel or the number of pixels of the image score is too large.
+        """
+        radius, pixels = int(4 * self.sigma + 0.5), size[0] * size[1]
+        if radius >= min(size):
+            raise ValueError(
+                f"post_processor: sigma={self.sigma} smooths over {2 * radius + 1} pixels, more than maps of "
+                f"{size[0]}x{size[1]} can reflect. Use a sigma below {min(size) / 4 - 0.125:g}."
+            )
+        if self.top_k > pixels:
+            raise ValueError(f"post_processor: top_k={self.top_k} is more than the {pixels} pixels of the map.")
 
     def smooth(self, anomaly_map: Tensor) -> Tensor:
         """Gaussian smoothing of a map ``(N, 1, H, W)`` or ``(N, H, W)``, reflected at the border."""

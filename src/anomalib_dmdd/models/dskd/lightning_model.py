@@ -15,7 +15,6 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from anomalib_dmdd.models.base import DefaultLength, DistillationMixin
-from anomalib_dmdd.models.components import Teacher
 from anomalib_dmdd.synthesis import MildAugmentation
 
 from .loss import DskdLoss
@@ -78,7 +77,7 @@ class Dskd(DistillationMixin, AnomalibModule):
         super().__init__(
             pre_processor=pre_processor, post_processor=post_processor, evaluator=evaluator, visualizer=visualizer
         )
-        teacher = Teacher(backbone, layers, pre_trained, teacher_weights)
+        teacher = self.build_teacher(backbone, layers, pre_trained, teacher_weights)
         self.model = DskdModel(teacher, embedding_input, anomaly_map_mode)
         self.check_input_size()
         self.augmentation = MildAugmentation() if augment else None

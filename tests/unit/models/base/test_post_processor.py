@@ -115,7 +115,23 @@ def test_thresholds_from_anomalies_are_anomalibs(caplog: pytest.LogCaptureFixtur
     assert not post_processor(InferenceBatch(anomaly_map=maps)).pred_label[:2].any()
 
 
-@pytest.mark.parametrize("setting", [{"sigma": -1.0}, {"top_k": 0}, {"normal_quantile": 0.0}])
+@pytest.mark.parametrize(
+    "setting", [{"sigma": -1.0}, {"sigma": np.nan}, {"top_k": 0}, {"top_k": 1.5}, {"normal_quantile": 0.0}]
+)
 def test_bad_settings(setting: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="sigma must be at least 0, top_k at least 1"):
+    with pytest.raises(ValueError, match="sigma must be at least 0, top_k a whole number from 1"):
         DistillationPostProcessor(**setting)
+
+
+@pytest.mark.parametrize(("setting", "message"), [({"sigma": 40.0}, "sigma=40.0"), ({"top_k": 5000}, "top_k=5000")])
+def test_settings_that_do_not_fit_the_map(setting: dict[str, float], message: str) -> None:
+    post_processor = DistillationPostProcessor(**setting)
+    post_processor.check_size((256, 256))
+    with pytest.raises(ValueError, match=message):
+        post_processor.check_size((64, 64))
+
+
+def test_the_largest_sigma_that_is_named_works() -> None:
+    post_processor = DistillationPostProcessor(sigma=64 / 4 - 0.126)
+    post_processor.check_size((64, 64))
+    assert post_processor.smooth(torch.rand(1, 1, 64, 64)).shape == (1, 1, 64, 64)

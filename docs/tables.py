@@ -1,0 +1,171 @@
+# ruff: noqa: INP001  # docs is a folder of documents, not a package
+"""Write the tables of the documents from the CSV files in ``docs/results``.
+
+    python docs/tables.py            # rewrite README.md and docs/results.md
+    python docs/tables.py --check    # change nothing; exit code 1 if a document differs
+
+A document marks the place of a table with ``<!-- table: NAME -->`` and ``<!-- end -->``. Names: ``models`` (means over
+the sets), ``image_AUROC``, ``pixel_AUROC`` and ``pixel_AUPRO`` (a column per set), each of these with ``_256`` for the
+baselines at 256x256.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+DOCS = Path(__file__).parent
+DOCUMENTS = (DOCS.parent / "README.md", DOCS / "results.md")
+METRICS = {"image_AUROC": "image AUROC", "pixel_AUROC": "pixel AUROC", "pixel_AUPRO": "AUPRO"}
+MODELS = ("Dmdd", "Dskd", "Bikd", "ReverseDistillation", "Stfpm", "Patchcore")
+SETS = ("screw", "hazelnut", "tile", "tile_uneven", "cookie", "board", "flange")
+UNTRAINED = "Patchcore"
+"""Collects a memory bank in one pass, so its number of steps says nothing."""
+IMAGE_SIZE, STEPS = 128, 400
+"""Setting of the development tables; rows of other settings stay in the file."""
+SEEDS_FOR_BEST = 3
+"""With fewer seeds no number is marked as the best."""
+MARK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def development(csv: Path = DOCS / "results" / "development.csv") -> pd.DataFrame:
+    """Read the runs of the development tables, one row per run.
+
+    Args:
+        csv: Raw file. Metrics are shares from 0 to 1.
+
+    Returns:
+        Runs of the models in ``MODELS`` at the setting of the tables.
+
+    Raises:
+        ValueError: If a model has two runs of one set and seed.
+    """
+    runs = pd.read_csv(csv)
+    runs = runs[(runs["image_size"] == IMAGE_SIZE) & ((runs["steps"] == STEPS) | (runs["model"] == UNTRAINED))]
+    runs = runs[runs["model"].isin(MODELS)]
+    run = ["model", "category", "seed"]
+    if (twice := runs.duplicated(run)).any():
+        raise ValueError(f"{csv}: more than one run of\n{runs.loc[twice, run].to_string(index=False)}")
+    return runs
+
+
+def means(runs: pd.DataFrame) -> str:
+    """Mean over the sets that all models have, a row per model and a column per metric.
+
+    Each set is averaged over its seeds first.
+    """
+    values = runs.groupby(["model", "category"])[list(METRICS)].mean()
+    counts = runs.groupby(["model", "category"]).size().unstack()
+    shared = ordered(counts.dropna(axis="columns").columns, SETS)
+    table = values[values.index.isin(shared, level="category")].groupby("model").mean()
+    table = table.reindex(ordered(counts.index, MODELS)).rename(columns=METRICS)
+    enough = bool(counts[shared].min(axis=None) >= SEEDS_FOR_BEST) if shared else False
+    label = ", ".join(f"`{name}`" for name in shared) or "none"
+    caption = f"Sets: {label}. {seeds(counts[shared])}, {IMAGE_SIZE}x{IMAGE_SIZE}, {STEPS} steps."
+    return f"{markdown(table, dict.fromkeys(table.columns, enough), ['model'])}\n\n{caption}"
+
+
+def by_set(runs: pd.DataFrame, metric: str) -> str:
+    """One metric, averaged over the seeds, a row per model and a column per set."""
+    grouped = runs.groupby(["model", "category"])[metric]
+    table, counts = grouped.mean().unstack(), grouped.size().unstack()
+    columns, index = ordered(table.columns, SETS), ordered(table.index, MODELS)
+    table, counts = table.loc[index, columns], counts.loc[index, columns]
+    enough = {name: bool((counts[name].dropna() >= SEEDS_FOR_BEST).all()) for name in columns}
+    return f"{markdown(table, enough, ['model'])}\n\n{seeds(counts)}."
+
+
+def baselines(metric: str, csv: Path = DOCS / "results" / "baselines_256.csv") -> str:
+    """One metric of Anomalib's models at 256x256, a row per model and length and a column per set."""
+    rows = pd.read_csv(csv)
+    counts = rows.groupby("category")["seeds"].min()
+    table = rows.pivot_table(index=["model", "steps"], columns="category", values=metric)
+    table = table.reindex(MODELS, level="model")[ordered(table.columns, SETS)]
+    enough = {name: bool(counts[name] >= SEEDS_FOR_BEST) for name in table.columns}
+    return markdown(table, enough, ["model", "steps"])
+
+
+def markdown(table: pd.DataFrame, enough: dict[str, bool], names: Sequence[str]) -> str:
+    """Turn shares into percent with one decimal, the best of a column in bold where it has enough seeds.
+
+    Args:
+        table: Shares from 0 to 1.
+        enough: Whether a column may have a best number.
+        names: Headings of the index.
+
+    Returns:
+        Table in Markdown.
+    """
+    percent = (100 * table).round(1)
+    cells = percent.map(lambda value: "-" if pd.isna(value) else f"{value:.1f}")
+    for column in cells.columns[[enough[name] and len(table) > 1 for name in cells.columns]]:
+        best = percent[column] == percent[column].max()
+        cells.loc[best, column] = "**" + cells.loc[best, column] + "**"
+    cells = cells.rename_axis(index=list(names), columns=None).reset_index()
+    if "steps" in cells:
+        cells["steps"] = cells["steps"].astype(str).replace("0", "-")
+    sides = ["left" if name == "model" else "right" for name in cells.columns]
+    return str(cells.to_markdown(index=False, disable_numparse=True, colalign=sides))
+
+
+def seeds(counts: pd.DataFrame) -> str:
+    """Say how many seeds the cells of a table have."""
+    if counts.empty:
+        return "No seed"
+    low, high = int(counts.min(axis=None)), int(counts.max(axis=None))
+    number = f"{low} to {high}" if low < high else str(low)
+    return f"{number} seed{'s' if high > 1 else ''}"
+
+
+def ordered(names: Sequence[str], order: Sequence[str]) -> list[str]:
+    """Names in the given order; unknown ones at the end."""
+    return [*(name for name in order if name in names), *sorted(set(names) - set(order))]
+
+
+def tables() -> dict[str, str]:
+    """All tables by their name in the documents."""
+    runs = development()
+    return (
+        {"models": means(runs)}
+        | {metric: by_set(runs, metric) for metric in METRICS}
+        | {f"{metric}_256": baselines(metric) for metric in METRICS}
+    )
+
+
+def fill(text: str, made: dict[str, str]) -> str:
+    """Replace what stands between the marks of each table.
+
+    Raises:
+        KeyError: If a mark names a table that does not exist.
+    """
+    return MARK.sub(lambda mark: f"{mark[1]}{made[mark[2]]}\n{mark[3]}", text)
+
+
+def main(arguments: Sequence[str] | None = None, documents: Sequence[Path] = DOCUMENTS) -> int:
+    """Write or check the documents.
+
+    Returns:
+        Exit code: 1 if a checked document differs from its CSV files.
+    """
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="change nothing; exit code 1 if a document differs")
+    check = parser.parse_args(arguments).check
+    made, code = tables(), 0
+    for path in documents:
+        text = path.read_text(encoding="utf-8")
+        if (new := fill(text, made)) == text:
+            continue
+        if check:
+            print(f"{path.name} differs from docs/results: run `python docs/tables.py`.")
+            code = 1
+        else:
+            path.write_text(new, encoding="utf-8")
+            print(f"Written: {path.name}")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
