@@ -135,7 +135,7 @@ class LastModelMixin(LightningModule):
         trainer = self._trainer
         if self._went_on_from and trainer and trainer.testing and trainer.ckpt_path == self._went_on_from:
             rank_zero_only(logger.warning)("The model that was just trained is tested, not %s.", trainer.ckpt_path)
-            checkpoint["state_dict"] = self.state_dict()
+            checkpoint |= {"state_dict": self.state_dict(), "callbacks": {}}  # nor does best_model_path go back
             return
         super().on_load_checkpoint(checkpoint)
         self.threshold_age = ThresholdAge.load(checkpoint)
