@@ -151,10 +151,9 @@ class DistillationMixin(LastModelMixin):
         self.log_dict(named, on_epoch=True, batch_size=len(batch.image))
         return loss
 
-    def configure_callbacks(self) -> Sequence[Callback]:
-        """Anomalib's callbacks and one that names broken image files."""
-        callbacks = super().configure_callbacks()
-        return [*([callbacks] if isinstance(callbacks, Callback) else callbacks), ImageFileReport()]
+    def configure_callbacks(self) -> list[Callback]:
+        """The callbacks of Anomalib, and one that names broken image files."""
+        return [*super().configure_callbacks(), ImageFileReport()]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store what the checkpoint needs to be recognised; refuse to store broken weights."""
