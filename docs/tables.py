@@ -4,9 +4,12 @@
     python docs/tables.py            # rewrite README.md and docs/results.md
     python docs/tables.py --check    # change nothing; exit code 1 if a document differs
 
-A document marks the place of a table with ``<!-- table: NAME -->`` and ``<!-- end -->``. Names: ``models`` (means over
-the sets), ``image_AUROC``, ``pixel_AUROC`` and ``pixel_AUPRO`` (a column per set), each of these with ``_256`` for the
-baselines at 256x256.
+A document marks the place of a table with ``<!-- table: NAME -->`` and ``<!-- end -->``. Names:
+
+- ``models``: means over the sets
+- ``image_AUROC``, ``pixel_AUROC`` and ``pixel_AUPRO``: a column per set
+- ``baselines_256``: models of Anomalib at 256x256
+- ``inference``: ratios of speed
 """
 
 import argparse
@@ -65,7 +68,7 @@ def means(runs: pd.DataFrame) -> str:
     enough = bool(counts[shared].min(axis=None) >= SEEDS_FOR_BEST) if shared else False
     label = ", ".join(f"`{name}`" for name in shared) or "none"
     caption = f"Sets: {label}. {seeds(counts[shared])}, {IMAGE_SIZE}x{IMAGE_SIZE}, {STEPS} steps."
-    return f"{markdown(table, dict.fromkeys(table.columns, enough), ['model'])}\n\n{caption}"
+    return f"{markdown(table, dict.fromkeys(table.columns, enough))}\n\n{caption}"
 
 
 def by_set(runs: pd.DataFrame, metric: str) -> str:
@@ -75,26 +78,32 @@ def by_set(runs: pd.DataFrame, metric: str) -> str:
     columns, index = ordered(table.columns, SETS), ordered(table.index, MODELS)
     table, counts = table.loc[index, columns], counts.loc[index, columns]
     enough = {name: bool((counts[name].dropna() >= SEEDS_FOR_BEST).all()) for name in columns}
-    return f"{markdown(table, enough, ['model'])}\n\n{seeds(counts)}."
+    return f"{markdown(table, enough)}\n\n{seeds(counts)}."
 
 
-def baselines(metric: str, csv: Path = DOCS / "results" / "baselines_256.csv") -> str:
-    """One metric of Anomalib's models at 256x256, a row per model and length and a column per set."""
+def baselines(csv: Path = DOCS / "results" / "baselines_256.csv") -> str:
+    """Models of Anomalib at 256x256, a row per set, model and length."""
     rows = pd.read_csv(csv)
-    counts = rows.groupby("category")["seeds"].min()
-    table = rows.pivot_table(index=["model", "steps"], columns="category", values=metric)
-    table = table.reindex(MODELS, level="model")[ordered(table.columns, SETS)]
-    enough = {name: bool(counts[name] >= SEEDS_FOR_BEST) for name in table.columns}
-    return markdown(table, enough, ["model", "steps"])
+    rows["category"] = pd.Categorical(rows["category"], SETS)
+    rows["model"] = pd.Categorical(rows["model"], MODELS)
+    rows = rows.sort_values(["category", "model", "steps"]).astype({"category": str, "model": str})
+    table = rows.rename(columns={"category": "set"} | METRICS).set_index(["set", "model", "steps", "seeds"])
+    return markdown(table, dict.fromkeys(table.columns, False))
 
 
-def markdown(table: pd.DataFrame, enough: dict[str, bool], names: Sequence[str]) -> str:
+def inference(csv: Path = DOCS / "results" / "inference.csv") -> str:
+    """Time per image relative to reverse distillation, a row per model."""
+    rows = pd.read_csv(csv)
+    sides = ["left", *["right"] * (rows.shape[1] - 1)]
+    return str(rows.to_markdown(index=False, floatfmt=".2f", colalign=sides))
+
+
+def markdown(table: pd.DataFrame, enough: dict[str, bool]) -> str:
     """Turn shares into percent with one decimal, the best of a column in bold where it has enough seeds.
 
     Args:
-        table: Shares from 0 to 1.
+        table: Shares from 0 to 1; the names of the index become headings.
         enough: Whether a column may have a best number.
-        names: Headings of the index.
 
     Returns:
         Table in Markdown.
@@ -104,10 +113,8 @@ def markdown(table: pd.DataFrame, enough: dict[str, bool], names: Sequence[str])
     for column in cells.columns[[enough[name] and len(table) > 1 for name in cells.columns]]:
         best = percent[column] == percent[column].max()
         cells.loc[best, column] = "**" + cells.loc[best, column] + "**"
-    cells = cells.rename_axis(index=list(names), columns=None).reset_index()
-    if "steps" in cells:
-        cells["steps"] = cells["steps"].astype(str).replace("0", "-")
-    sides = ["left" if name == "model" else "right" for name in cells.columns]
+    cells = cells.rename_axis(columns=None).reset_index()
+    sides = ["left" if name in {"model", "set"} else "right" for name in cells.columns]
     return str(cells.to_markdown(index=False, disable_numparse=True, colalign=sides))
 
 
@@ -131,7 +138,7 @@ def tables() -> dict[str, str]:
     return (
         {"models": means(runs)}
         | {metric: by_set(runs, metric) for metric in METRICS}
-        | {f"{metric}_256": baselines(metric) for metric in METRICS}
+        | {"baselines_256": baselines(), "inference": inference()}
     )
 
 

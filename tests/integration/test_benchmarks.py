@@ -41,7 +41,10 @@ def test_picture_of_a_trained_model(
 
     assert picture.returncode == 0, picture.stderr
     assert picture.stdout.count("score") == 16
-    assert Image.open(tmp_path / "cases.png").width > 16 * 64
+    drawn = Image.open(tmp_path / "cases.png").convert("L")
+    assert drawn.width > 16 * 64
+    labels = (drawn.crop((0, 0, 170, drawn.height)), drawn.crop((170, 0, drawn.width, 32)))
+    assert all(label.getextrema() == (0, 255) for label in labels), "black text beside rows and above columns"
     assert missing.returncode == 2
     assert f"There is no folder {tmp_path / 'screw'}." in missing.stderr
 

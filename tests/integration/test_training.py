@@ -80,7 +80,7 @@ def test_loss_and_its_parts_are_logged(name: str, parts: DemoParts, engine: Engi
         ({"max_steps": 7}, (-1, 7)),
         ({"max_time": "00:00:01:00"}, (-1, -1)),
         ({"max_epochs": -1}, (-1, -1)),
-        ({}, (363, -1)),  # 5000 steps in 15 batches are 334 epochs; validated at every 33rd, to the next multiple of it
+        ({}, (334, -1)),  # 5000 steps in epochs of 15
     ],
 )
 def test_the_users_length_wins(

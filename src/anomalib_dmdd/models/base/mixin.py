@@ -9,6 +9,7 @@ import torch
 from anomalib import LearningType
 from anomalib.data import Batch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim import Optimizer
@@ -18,28 +19,33 @@ from anomalib_dmdd.synthesis import AnomalySimulator, MildAugmentation
 
 from .checkpoint import KEY, adopt, describe
 from .finite import FiniteGuard
+from .holdout import ensure_validation_images
 from .images import ImageFileReport
-from .length import DefaultLength, has_no_length, set_length, training_progress
+from .last_model import LastModelMixin
+from .length import DefaultLength, claim_interval, has_no_length, set_length, training_progress
 from .post_processor import DistillationPostProcessor
 from .schedule import with_warmup_cosine
 
 logger = logging.getLogger(__name__)
 
 
-class DistillationMixin(LightningModule):
+class DistillationMixin(LastModelMixin):
     """Mixin for models that must also be direct subclasses of ``AnomalibModule``.
 
     Attributes:
         default_length: Length of the training if the user sets none.
         model: The network.
         augmentation: Applied to each training batch; ``None`` leaves the images as they are.
+        validate_every_n_epochs: Epochs between validations; None leaves the choice to trainer and default length.
     """
 
     default_length: ClassVar[DefaultLength] = DefaultLength(steps=5000)
     model: DistillationModel
     augmentation: MildAugmentation | None
     input_size: tuple[int, int] | None
+    validate_every_n_epochs: int | None = None
     _takes_default_length = False
+    _sets_interval = False
     _finite: FiniteGuard
 
     @property
@@ -49,16 +55,23 @@ class DistillationMixin(LightningModule):
 
     @trainer.setter
     def trainer(self, trainer: Trainer | None) -> None:
-        if trainer is not None and trainer.max_epochs is None:  # else the user, or this model before, has set a length
-            self._takes_default_length = has_no_length(trainer)
+        if trainer is not None and trainer.state.fn == TrainerFn.FITTING:
+            if self.validate_every_n_epochs is not None:
+                trainer.check_val_every_n_epoch = self.validate_every_n_epochs
+            if trainer.max_epochs is None:  # else the user, or this model before, has set a length
+                self._takes_default_length = has_no_length(trainer)
+                chosen = self.validate_every_n_epochs is not None
+                self._sets_interval = self._takes_default_length and not chosen and claim_interval(trainer)
         LightningModule.trainer.fset(self, trainer)  # type: ignore[attr-defined]
 
     def setup(self, stage: str) -> None:
-        """Take the default length unless the user set one."""
+        """Ensure that there are validation images, and take the default length unless the user set one."""
         super().setup(stage)
         self._finite = FiniteGuard()
+        if stage == "fit":
+            ensure_validation_images(self.trainer)
         if stage == "fit" and self._takes_default_length:
-            epochs, steps = set_length(self.trainer, self.default_length)
+            epochs, steps = set_length(self.trainer, self.default_length, self._sets_interval)
             logger.info("%s trains for %d epochs, %d steps.", type(self).__name__, epochs, steps)
 
     def on_fit_start(self) -> None:
@@ -83,12 +96,6 @@ class DistillationMixin(LightningModule):
             )
         if self.trainer.global_step == 0:
             self.model.calibrate(batch.image)
-
-    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
-        """Stop at the user's last step in a way that makes Lightning validate, so that the thresholds are set."""
-        super().on_train_batch_end(*args, **kwargs)
-        if self.trainer.global_step == self.trainer.max_steps:
-            self.trainer.should_stop = True
 
     @property
     def training_progress(self) -> float:
@@ -169,6 +176,7 @@ class DistillationMixin(LightningModule):
     @property
     def trainer_arguments(self) -> dict[str, Any]:
         """No sanity validation, because it would set thresholds for an untrained model."""
+        self._went_on_from = None  # the Engine asks once a command, so only the test within the same command sees it
         return {"num_sanity_val_steps": 0}
 
     @property

@@ -42,6 +42,9 @@ class Bikd(DistillationMixin, AnomalibModule):
         foreground: Whether simulated anomalies are kept on the object, where one stands out from the background.
         augment: Whether each training image is rotated, shifted, scaled and brightened a little. It has no effect if
             the data module has augmentations of its own.
+        validate_every_n_epochs: Epochs between validations, which set the thresholds; it takes precedence over the
+            trainer's ``check_val_every_n_epoch``. By default a training without a length validates about ten times,
+            and one with a length as often as the trainer says. The last model is always validated.
         pre_processor: A pre-processor of Anomalib, True for the default one, False for none.
         post_processor: A post-processor of Anomalib, True for :class:`DistillationPostProcessor`, False for none.
         evaluator: An evaluator of Anomalib, True for the default one, False for none.
@@ -70,6 +73,7 @@ class Bikd(DistillationMixin, AnomalibModule):
         textures: str | Path | None = None,
         foreground: bool = True,
         augment: bool = True,
+        validate_every_n_epochs: int | None = None,
         pre_processor: PreProcessor | bool = True,
         post_processor: PostProcessor | bool = True,
         evaluator: Evaluator | bool = True,
@@ -82,6 +86,7 @@ class Bikd(DistillationMixin, AnomalibModule):
         self.model = BikdModel(teacher)
         self.check_input_size()
         self.augmentation = MildAugmentation() if augment else None
+        self.validate_every_n_epochs = validate_every_n_epochs
         self.simulator = AnomalySimulator(textures=textures, foreground=foreground)
         self.loss = BikdLoss()
 

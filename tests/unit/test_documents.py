@@ -1,0 +1,80 @@
+"""The tables of the documents come from the CSV files beside them."""
+
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+import pandas as pd
+import pytest
+
+DOCS = Path(__file__).parents[2] / "docs"
+METRICS = ["image_AUROC", "pixel_AUROC", "pixel_AUPRO"]
+
+
+@pytest.fixture(scope="module")
+def tables() -> ModuleType:
+    spec = spec_from_file_location("documents_tables", DOCS / "tables.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def runs(seeds: int, **image_aurocs: float) -> pd.DataFrame:
+    """Runs on one set."""
+    return pd.DataFrame(
+        [
+            {"model": model, "category": "tile", "seed": seed, "image_size": 128, "steps": 400}
+            | dict.fromkeys(METRICS, value)
+            for model, value in image_aurocs.items()
+            for seed in range(seeds)
+        ]
+    )
+
+
+def test_tables_of_documents_are_those_of_the_files(tables: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tables.main(["--check"]) == 0, capsys.readouterr().out
+
+
+def test_a_changed_table_is_found_and_written_anew(tables: ModuleType, tmp_path: Path) -> None:
+    document = tmp_path / "document.md"
+    document.write_text("Before\n<!-- table: inference -->\n99.9\n<!-- end -->\nAfter\n")
+    assert tables.main(["--check"], [document]) == 1
+    assert "99.9" in document.read_text(), "--check changes nothing"
+    assert tables.main([], [document]) == 0
+    text = document.read_text()
+    assert tables.inference() in text
+    assert text.startswith("Before\n")
+    assert text.endswith("\nAfter\n")
+    assert tables.main(["--check"], [document]) == 0
+
+
+@pytest.mark.parametrize(("seeds", "bold"), [(2, False), (3, True)])
+def test_the_best_is_bold_from_three_seeds(tables: ModuleType, seeds: int, bold: bool) -> None:
+    measured = runs(seeds, Bikd=0.91, Dmdd=0.95)
+    for table in (tables.means(measured), tables.by_set(measured, "image_AUROC")):
+        assert ("**95.0**" in table) == bold
+        assert "**91.0**" not in table
+        assert table.index("Dmdd") < table.index("Bikd"), "our models come first, DMDD at the top"
+
+
+def test_means_are_taken_over_the_sets_that_all_models_have(tables: ModuleType) -> None:
+    only_dmdd = runs(1, Dmdd=0.5).assign(category="screw")
+    table = tables.means(pd.concat([runs(1, Dmdd=0.9, Bikd=0.8), only_dmdd]))
+    assert "90.0" in table
+    assert "Sets: `tile`. 1 seed" in table
+
+
+def test_two_runs_of_one_seed_are_refused(tables: ModuleType, tmp_path: Path) -> None:
+    csv = tmp_path / "development.csv"
+    pd.concat([runs(1, Dmdd=0.9), runs(1, Dmdd=0.8)]).to_csv(csv, index=False)
+    with pytest.raises(ValueError, match="more than one run of"):
+        tables.development(csv)
+
+
+def test_runs_of_other_settings_are_left_out(tables: ModuleType, tmp_path: Path) -> None:
+    csv = tmp_path / "development.csv"
+    measured = runs(1, Dmdd=0.9)
+    pd.concat([measured, measured.assign(image_size=256), measured.assign(steps=1200)]).to_csv(csv, index=False)
+    assert len(tables.development(csv)) == 1
