@@ -10,7 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 
 @dataclass(frozen=True)
 class PerlinNoise:
-    """Perlin noise fields that can be evaluated at any pixel, so that a coarse look costs little.
+    """Perlin noise fields of a batch, which can be evaluated at any pixel.
 
     With quintic fade weights w_i, noise(p) = sum_i w_i g_i . (p - i) = p . (sum_i w_i g_i) - sum_i w_i g_i . i over the
     four lattice points i around p. Both sums are bilinear interpolations at faded coordinates. So one call of
