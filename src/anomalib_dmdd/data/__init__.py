@@ -1,4 +1,4 @@
-"""Data modules: the short name of MVTec AD, and parts that are drawn instead of downloaded."""
+"""Data modules: MVTec AD under a short name, and procedurally drawn parts."""
 
 from .demo_parts import DemoParts
 from .mvtec import MVTec

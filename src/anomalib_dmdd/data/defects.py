@@ -1,4 +1,4 @@
-"""The three things that can be wrong with a drawn part: a chip, a scratch, a stain. Their shapes are our choice."""
+"""Random defects of a drawn part: chip, scratch and stain."""
 
 import math
 
@@ -12,7 +12,7 @@ HALF_PIXEL = 0.5
 
 
 def sample_defect(kind: str, scene: Scene, generator: Generator) -> Defect:
-    """Damage a part at random.
+    """Draw a random defect of a part.
 
     Args:
         kind: One of ``KINDS``.
@@ -20,18 +20,18 @@ def sample_defect(kind: str, scene: Scene, generator: Generator) -> Defect:
         generator: Source of randomness.
 
     Returns:
-        The defect, to be drawn on this scene.
+        A defect for this scene.
     """
     u, v = scene.part_grid()
     return {"chip": chip, "scratch": scratch, "stain": stain}[kind](u, v, generator)
 
 
 def chip(u: Tensor, v: Tensor, generator: Generator) -> Defect:
-    """A piece broken off the rim; the fracture is rough and bright.
+    """A chip: a piece broken off the rim, with a rough and bright fracture.
 
     Args:
-        u: First coordinate on the part.
-        v: Second coordinate on the part.
+        u: First coordinate on the part in pixels, ``(256, 256)``.
+        v: Second coordinate on the part in pixels, ``(256, 256)``.
         generator: Source of randomness.
     """
     angle = uniform(generator, 0, 2 * math.pi)
@@ -52,11 +52,11 @@ def chip(u: Tensor, v: Tensor, generator: Generator) -> Defect:
 
 
 def scratch(u: Tensor, v: Tensor, generator: Generator) -> Defect:
-    """A bent furrow across the face, with a burr on both sides.
+    """A scratch: a bent furrow across the face, with a burr on both sides.
 
     Args:
-        u: First coordinate on the part.
-        v: Second coordinate on the part.
+        u: First coordinate on the part in pixels, ``(256, 256)``.
+        v: Second coordinate on the part in pixels, ``(256, 256)``.
         generator: Source of randomness.
     """
     centre = on_face(generator)
@@ -78,11 +78,11 @@ def scratch(u: Tensor, v: Tensor, generator: Generator) -> Defect:
 
 
 def stain(u: Tensor, v: Tensor, generator: Generator) -> Defect:
-    """A spot of rust.
+    """A stain: a spot of rust.
 
     Args:
-        u: First coordinate on the part.
-        v: Second coordinate on the part.
+        u: First coordinate on the part in pixels, ``(256, 256)``.
+        v: Second coordinate on the part in pixels, ``(256, 256)``.
         generator: Source of randomness.
     """
     centre, turn = on_face(generator), uniform(generator, 0, math.pi)
@@ -104,7 +104,7 @@ def stain(u: Tensor, v: Tensor, generator: Generator) -> Defect:
 
 
 def on_face(generator: Generator) -> tuple[float, float]:
-    """A place (u, v) on the flange, between two of its bolt holes."""
+    """A random point (u, v) on the flange, between two of its bolt holes."""
     sector = int(torch.randint(BOLTS, (), generator=generator)) + uniform(generator, 0.25, 0.75)
     radius, angle = uniform(generator, GROOVE + 6, OUTER - 10), sector * 2 * math.pi / BOLTS
     return radius * math.cos(angle), radius * math.sin(angle)

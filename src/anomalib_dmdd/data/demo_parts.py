@@ -1,4 +1,4 @@
-"""Parts that are drawn instead of downloaded, as an ordinary Anomalib data module."""
+"""Data module of procedurally drawn parts, which needs no download."""
 
 import json
 import logging
@@ -28,17 +28,17 @@ VERSION = 2  # raised whenever the same seed would give other pictures
 
 
 class DemoParts(AnomalibDataModule):
-    """Turned steel flanges on a conveyor belt, drawn instead of downloaded.
+    """Procedurally drawn steel flanges on a conveyor belt.
 
-    There are 60 good parts to train on, and 20 good, 12 chipped, 12 scratched and 12 stained ones to test. They are
-    drawn once under ``root``, in the layout of MVTec AD, and read from there after that.
+    There are 60 good parts for training, and 20 good, 12 chipped, 12 scratched and 12 stained parts for testing. The
+    images have 256x256 pixels. They are drawn once under ``root``, in the layout of MVTec AD, and read from there.
 
     Args:
-        root: Folder of the drawing; ``None`` for Anomalib's own cache.
-        drawing_seed: What the drawing depends on: the same seed gives the same pixels.
+        root: Folder of the drawing; ``None`` for the default data folder of Anomalib.
+        drawing_seed: Seed of the drawing; the same seed gives the same pixels.
         train_batch_size: Images per training batch.
         eval_batch_size: Images per validation and test batch.
-        num_workers: Processes that read images; the parts are few and small enough for none.
+        num_workers: Processes that read images; the parts are few and small, so none is needed.
         train_augmentations: Augmentations of the training images.
         val_augmentations: Augmentations of the validation images.
         test_augmentations: Augmentations of the test images.
@@ -90,7 +90,7 @@ class DemoParts(AnomalibDataModule):
         self.drawing_seed = drawing_seed
 
     def prepare_data(self) -> None:
-        """Draw the parts, unless they are there.
+        """Draw the parts, unless ``root`` holds them.
 
         Raises:
             FileExistsError: If ``root`` holds another drawing or something else; it is left as it is.
@@ -101,7 +101,7 @@ class DemoParts(AnomalibDataModule):
             logger.info("Found the drawing.")
             return
         self.root.parent.mkdir(parents=True, exist_ok=True)
-        # Drawn beside its place and then moved there whole: an interrupted drawing never looks like a finished one.
+        # Drawn in a temporary folder and then renamed, so that an interrupted drawing never looks finished.
         with TemporaryDirectory(prefix=f".{self.root.name}-", dir=self.root.parent) as studio:
             drawing = Path(studio) / self.root.name
             draw_parts(drawing / CATEGORY, self.drawing_seed)
@@ -117,12 +117,16 @@ class DemoParts(AnomalibDataModule):
 
 
 def is_vacant(root: Path) -> bool:
-    """Tell whether ``root`` is free to draw in: nothing or an empty folder."""
+    """Whether ``root`` does not exist or is an empty folder."""
     return not root.exists() or (root.is_dir() and not any(root.iterdir()))
 
 
 def check(root: Path, wanted: dict[str, int]) -> None:
-    """Make sure that ``root`` holds the wanted drawing.
+    """Check that ``root`` holds the wanted drawing.
+
+    Args:
+        root: Folder of a drawing.
+        wanted: Version and seed of the drawing.
 
     Raises:
         FileExistsError: If it does not.
@@ -141,8 +145,8 @@ def draw_parts(folder: Path, seed: int) -> None:
     """Draw all parts, in the layout of MVTec AD.
 
     Args:
-        folder: Where to; it must not exist.
-        seed: What the drawing depends on.
+        folder: Folder of the category, which must not exist.
+        seed: Seed of the drawing.
     """
     generator = Generator().manual_seed(seed)
     parts = [(split, label, number) for split, label, count in PARTS for number in range(count)]
@@ -157,7 +161,10 @@ def draw_parts(folder: Path, seed: int) -> None:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute on one thread: maps of this size gain little from more, and on a busy machine lose tenfold."""
+    """Context in which torch computes on one thread.
+
+    Maps of this size gain little from more threads, and on a busy machine more threads are much slower.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -167,6 +174,6 @@ def one_thread() -> Iterator[None]:
 
 
 def save(picture: Tensor, path: Path) -> None:
-    """Write a picture of shape (channels, height, width), uint8."""
+    """Write a picture ``(C, H, W)``, uint8, as a PNG file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     to_pil_image(picture).save(path, compress_level=3)

@@ -1,10 +1,10 @@
-"""Drawing of a turned steel flange on a conveyor belt, sound or with one defect.
+"""Drawing of a steel flange on a conveyor belt, with or without a defect.
 
-The part is a height field: signed distances give its outline, their smooth steps give chamfers and grooves, and the
-gradient of the height gives the normals that the lamp meets. A defect changes the outline, the height or the colour and
-is then lit like everything else, so that brightness does not give it away. All shapes and measures are our choice.
+The part is a height field. Signed distances give its outline, and smooth steps of them give chamfers and grooves. The
+gradient of the height gives the surface normals for the lighting. A defect changes outline, height or colour before the
+lighting, so that its brightness does not reveal it.
 
-Lengths are in pixels, colours and grey values run from 0 to 1, every map has the shape (256, 256) of the picture.
+Lengths are in pixels, colours and grey values in [0, 1]. Every map has the shape (256, 256) of the picture.
 """
 
 import math
@@ -28,14 +28,14 @@ RUST = (0.42, 0.24, 0.12)
 
 @dataclass(frozen=True)
 class Scene:
-    """One part on the belt, and how it is lit.
+    """Pose, light and noise of one part on the belt.
 
     Args:
-        shift: Centre of the part relative to the centre of the picture (x, y).
+        shift: Centre of the part relative to the centre of the picture, (x, y) in pixels.
         angle: Rotation of the part in radians.
         scale: Size of the part relative to its nominal radius.
         azimuth: Direction of the lamp in the plane of the picture, in radians.
-        elevation: Height of the lamp over the belt in radians.
+        elevation: Angle of the lamp over the belt in radians.
         strength: Brightness of the lamp.
         warmth: Excess of red over blue in the light.
         noise: Standard deviation of the sensor noise.
@@ -54,7 +54,7 @@ class Scene:
 
     @classmethod
     def sample(cls, generator: Generator) -> "Scene":
-        """Lay a part on the belt at random."""
+        """Draw a random scene."""
         return cls(
             shift=(uniform(generator, -5, 5), uniform(generator, -5, 5)),
             angle=uniform(generator, -0.15, 0.15),  # a fixture turns the part, roughly
@@ -68,7 +68,7 @@ class Scene:
         )
 
     def part_grid(self) -> tuple[Tensor, Tensor]:
-        """Give every pixel its place on the part: coordinates (u, v) from the centre of the part."""
+        """Coordinates (u, v) of each pixel relative to the centre of the part."""
         axis = torch.arange(SIZE) - (SIZE - 1) / 2
         y, x = torch.meshgrid(axis - self.shift[1], axis - self.shift[0], indexing="ij")
         cos, sin = math.cos(self.angle) / self.scale, math.sin(self.angle) / self.scale
@@ -77,14 +77,14 @@ class Scene:
 
 @dataclass(frozen=True)
 class Defect:
-    """What is wrong with a part.
+    """Maps that describe a defect, each ``(256, 256)``.
 
     Args:
-        broken: Signed distance to the material that broke off, negative inside.
-        cut: Depth of the material scraped off the surface.
-        bare: Brightness that the fresh metal gains.
-        film: Opacity of what lies on the surface.
-        mask: True where the part differs from a sound one.
+        broken: Signed distance to the material that broke off in pixels, negative inside.
+        cut: Depth of the removed surface material in pixels.
+        bare: Additional brightness of fresh metal.
+        film: Opacity of rust on the surface, in [0, 1].
+        mask: True where the part is defective.
     """
 
     broken: Tensor
@@ -98,11 +98,11 @@ def draw(scene: Scene, defect: Defect | None = None) -> Tensor:
     """Draw a part.
 
     Args:
-        scene: The part, its pose and its light.
-        defect: What is wrong with it, nothing by default.
+        scene: Pose, light and noise.
+        defect: Defect of the part, if any.
 
     Returns:
-        RGB picture of shape (3, 256, 256), uint8.
+        RGB picture ``(3, 256, 256)``, uint8.
 
     Example:
         >>> draw(Scene.sample(Generator().manual_seed(0))).shape
@@ -122,15 +122,15 @@ def draw(scene: Scene, defect: Defect | None = None) -> Tensor:
 
 
 def shape(u: Tensor, v: Tensor, defect: Defect | None = None) -> tuple[Tensor, Tensor]:
-    """Turn, drill and engrave the flange.
+    """Outline and height of the flange.
 
     Args:
-        u: First coordinate on the part.
-        v: Second coordinate on the part.
-        defect: What is wrong with it.
+        u: First coordinate on the part in pixels, ``(256, 256)``.
+        v: Second coordinate on the part in pixels, ``(256, 256)``.
+        defect: Defect of the part, if any.
 
     Returns:
-        Signed distance to the outline, negative on the metal, and height of the surface.
+        Signed distance to the outline, negative on the metal, and height of the surface, both in pixels.
     """
     radius = torch.hypot(u, v)
     bolt = to_bolt_hole(u, v)
@@ -152,13 +152,24 @@ def shape(u: Tensor, v: Tensor, defect: Defect | None = None) -> tuple[Tensor, T
 def shade_steel(
     scene: Scene, u: Tensor, v: Tensor, height: Tensor, grain: Generator, defect: Defect | None = None
 ) -> Tensor:
-    """Light the turned metal.
+    """Colour of the lit metal.
 
-    The grooves of turning run around the centre, so the lamp shows as a bow tie of light, as in Kajiya and Kay's
-    shading of hair: the highlight is ``(1 - (t.h)^2)^p`` for the direction t of the groove and the half vector h.
+    The grooves of turning run around the centre, so the highlight has the shape of a bow tie. It is
+    ``(1 - (t.h)^2)^p`` for the direction t of the groove and the half vector h.
+
+    Args:
+        scene: Pose, light and noise.
+        u: First coordinate on the part in pixels, ``(256, 256)``.
+        v: Second coordinate on the part in pixels, ``(256, 256)``.
+        height: Height of the surface in pixels, ``(256, 256)``.
+        grain: Source of randomness of the texture.
+        defect: Defect of the part, if any.
 
     Returns:
-        Colour of shape (3, 256, 256).
+        Colour ``(3, 256, 256)``.
+
+    References:
+        Kajiya and Kay, Rendering fur with three dimensional textures, 1989, https://doi.org/10.1145/74334.74361
     """
     slope_y, slope_x = torch.gradient(height * scene.scale)
     steepness = (1 + slope_x**2 + slope_y**2).sqrt()
@@ -183,10 +194,17 @@ def shade_steel(
 
 
 def shade_belt(scene: Scene, u: Tensor, v: Tensor, outline: Tensor, grain: Generator) -> Tensor:
-    """Draw the belt, with the shadow of the part on it and through its holes.
+    """Colour of the belt with the shadow of the part.
+
+    Args:
+        scene: Pose, light and noise.
+        u: First coordinate on the part in pixels, ``(256, 256)``.
+        v: Second coordinate on the part in pixels, ``(256, 256)``.
+        outline: Signed distance to the outline of the part in pixels, ``(256, 256)``.
+        grain: Source of randomness of the texture.
 
     Returns:
-        Colour of shape (3, 256, 256).
+        Colour ``(3, 256, 256)``.
     """
     axis = torch.arange(SIZE, dtype=torch.float32)
     phase = torch.rand(2, generator=grain) * 6
@@ -212,14 +230,14 @@ def lamp_direction(scene: Scene) -> tuple[float, float, float]:
 
 
 def toward_lamp(scene: Scene, height: float) -> tuple[float, float]:
-    """Step on the part (u, v) over which the lamp's rays climb by ``height``."""
+    """Step (u, v) toward the lamp over which its rays rise by ``height``."""
     reach = height / math.tan(scene.elevation)
     turn = scene.azimuth - scene.angle
     return reach * math.cos(turn), reach * math.sin(turn)
 
 
 def hub_shadow(scene: Scene, u: Tensor, v: Tensor) -> Tensor:
-    """Share of the lamp that reaches the flange beside its hub."""
+    """Share of the light that reaches the flange beside its hub, in [0, 1]."""
     step_u, step_v = toward_lamp(scene, HUB_HEIGHT)
     behind = torch.sigmoid((HUB + 2 - torch.hypot(u + step_u, v + step_v)) / 1.2)
     beside = step((torch.hypot(u, v) - HUB - 1) / 3)
@@ -227,7 +245,7 @@ def hub_shadow(scene: Scene, u: Tensor, v: Tensor) -> Tensor:
 
 
 def turning_marks(radius: Tensor, angle: Tensor, grain: Generator) -> Tensor:
-    """Fine grooves around the centre, a little different along the way."""
+    """Fine grooves around the centre, with some variation along each."""
     table = torch.randn((1, 1, 160, 1), generator=grain) + 0.7 * torch.randn((1, 1, 160, 40), generator=grain)
     table = torch.cat([table, table[..., :1]], dim=-1)
     where = torch.stack([(angle / math.pi) % 2 - 1, radius / (OUTER / 2) - 1], dim=-1)
@@ -235,13 +253,13 @@ def turning_marks(radius: Tensor, angle: Tensor, grain: Generator) -> Tensor:
 
 
 def engraving(u: Tensor, v: Tensor) -> Tensor:
-    """The number three in strokes on the face, 1 where it is engraved."""
+    """Three engraved strokes on the face, 1 where engraved."""
     strokes = torch.minimum((u.abs() - 4).abs(), u.abs()) - 1
     return torch.sigmoid(-torch.maximum(strokes, (v - BOLT_CIRCLE).abs() - 8) / 0.7)
 
 
 def paint_dot(u: Tensor, v: Tensor) -> Tensor:
-    """The inspector's dot of paint, 1 where it covers the face: rust is not the only warm colour on a part."""
+    """Dot of paint in a warm colour like rust, 1 where it covers the face."""
     return torch.sigmoid(5.5 - torch.hypot(u, v + BOLT_CIRCLE))
 
 
@@ -254,25 +272,33 @@ def to_bolt_hole(u: Tensor, v: Tensor) -> Tensor:
 
 
 def smooth_noise(cells: tuple[int, int], generator: Generator) -> Tensor:
-    """Normal noise with that many independent values down and across, in between interpolated."""
+    """Normally distributed noise, interpolated from a coarse grid.
+
+    Args:
+        cells: Independent values down and across.
+        generator: Source of randomness.
+
+    Returns:
+        Noise ``(256, 256)``.
+    """
     noise = torch.randn((1, 1, *cells), generator=generator)
     return F.interpolate(noise, size=(SIZE, SIZE), mode="bicubic", align_corners=False)[0, 0]
 
 
 def vignette() -> Tensor:
-    """Fall-off of the lens towards the corners."""
+    """Decrease of the brightness towards the image corners, in [0, 1]."""
     axis = torch.linspace(-1, 1, SIZE)
     return 1 - 0.12 * (axis[:, None] ** 2 + axis**2)
 
 
 def step(x: Tensor) -> Tensor:
-    """Smooth step from 0 to 1 over the unit interval."""
+    """Smooth step: 0 below 0, 1 above 1, a cubic between."""
     x = x.clamp(0, 1)
     return x * x * (3 - 2 * x)
 
 
 def colour(rgb: tuple[float, float, float]) -> Tensor:
-    """Colour of shape (3, 1, 1)."""
+    """RGB colour as a tensor ``(3, 1, 1)``."""
     return torch.tensor(rgb)[:, None, None]
 
 

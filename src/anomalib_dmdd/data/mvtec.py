@@ -1,4 +1,4 @@
-"""MVTec AD under the short name that `--data MVTec` asks for."""
+"""MVTec AD under the short name of ``--data MVTec``."""
 
 from urllib.error import URLError
 
@@ -7,7 +7,10 @@ from anomalib.data.datasets.image.mvtecad import CATEGORIES
 
 
 class MVTec(MVTecAD):
-    """MVTec AD: the arguments, the defaults and the download of :class:`anomalib.data.MVTecAD`.
+    """MVTec AD, the same as :class:`anomalib.data.MVTecAD`.
+
+    References:
+        Bergmann et al., MVTec AD, CVPR 2019, https://doi.org/10.1109/CVPR.2019.00982
 
     Example:
         >>> MVTec(category="screw").name
@@ -16,14 +19,14 @@ class MVTec(MVTecAD):
 
     @property
     def name(self) -> str:
-        """The data set's own name, so that results lie where those of ``--data MVTecAD`` do."""
+        """Name of the result folder, the same as for ``--data MVTecAD``."""
         return "MVTecAD"
 
     def prepare_data(self) -> None:
-        """Download MVTec AD where the category has no folder.
+        """Download MVTec AD unless the category has a folder.
 
         Raises:
-            FileNotFoundError: If the category has no folder and is none of MVTec AD's: no download would bring it.
+            FileNotFoundError: If the category has no folder and MVTec AD has no such category.
             ConnectionError: If the download fails.
         """
         folder = self.root / self.category

@@ -1,4 +1,4 @@
-"""Changes of normal images, batched on their device: mild augmentation and simulated anomalies with masks."""
+"""Mild augmentation and simulated anomalies for batches of normal images."""
 
 from .augmentation import MildAugmentation
 from .simulator import AnomalySimulator

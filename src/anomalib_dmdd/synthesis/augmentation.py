@@ -1,4 +1,4 @@
-"""Small random changes of pose and light, so that a few images teach what good parts may look like."""
+"""Mild augmentation: small random changes of pose and light."""
 
 import math
 
@@ -10,14 +10,15 @@ from .simulator import MEAN, STD
 
 
 class MildAugmentation(nn.Module):
-    """Random rotation, shift, scale and brightness of each image of a batch; uncovered corners repeat the border.
+    """Random rotation, shift, scale and brightness of each image of a batch.
 
-    All randomness comes from torch's generator of the images' device, and nothing waits for a GPU.
+    A few training images then show more of the variation of good parts. Uncovered corners repeat the border. All
+    randomness comes from torch's generator of the images' device, and nothing waits for a GPU.
 
     Args:
         degrees: Largest rotation to either side, in degrees.
-        shift: Largest shift to either side, as a share of the image's side.
-        scale: Largest relative change of the size.
+        shift: Largest shift to either side, as a share of the image side.
+        scale: Largest relative change of the size, such as 0.05 for 5 %.
         brightness: Largest relative change of the brightness, of pixel values in [0, 1].
 
     Example:
@@ -50,7 +51,7 @@ class MildAugmentation(nn.Module):
         return torch.lerp(self._black, moved, light).to(images.dtype)
 
     def _transforms(self, images: Tensor) -> Tensor:
-        """Maps from places of the result to places of the image, in units of half a side, ``(N, 2, 3)``."""
+        """Affine transforms from result to image in units of half a side, ``(N, 2, 3)``."""
         height, width = images.shape[2:]
         angle = math.radians(self.degrees) * self._uniform(images, 1)
         zoom = 1 + self.scale * self._uniform(images, 1)
@@ -60,5 +61,5 @@ class MildAugmentation(nn.Module):
 
     @staticmethod
     def _uniform(images: Tensor, count: int) -> Tensor:
-        """Numbers in [-1, 1), ``(N, count)``."""
+        """Uniform random numbers in [-1, 1), ``(N, count)``."""
         return 2 * torch.rand(len(images), count, device=images.device) - 1

@@ -1,4 +1,4 @@
-"""Where the object is, by a rule that knows no category."""
+"""Foreground masks without labels or a category."""
 
 import torch
 from torch import Tensor
@@ -11,24 +11,37 @@ def foreground_mask(
     min_agreement: float = 0.9,
     min_separability: float = 0.7,
 ) -> Tensor:
-    """The part of each image that has not the colour of its border.
+    """Mask of the pixels whose colour differs from the image border.
 
-    Distance of each pixel's colour from the median colour of the border, blur, Otsu's threshold, holes filled. The
-    whole image where that is no answer: too small or too large a foreground, a border of more than one colour, or
-    classes that are hardly two, as in a texture without an object.
-    Meant for coarse images (about 64x64 cells): the place of a defect needs no more.
+    The mask thresholds the blurred colour distance from the median border colour by Otsu's method and fills its holes.
+    Unlike a threshold of grey values, it keeps objects whole that are partly darker and partly brighter than the
+    background. The mask is the whole image if no object stands out:
 
-    Source: our choice, in the place of the per-category rules of URD and DeSTSeg. The distance from the border's colour
-    finds objects that a threshold of grey cuts in two: those with parts darker and parts brighter than the background.
+    - the foreground is too small or too large,
+    - the border has more than one colour,
+    - the two classes are hardly separable, as in a texture.
+
+    Note:
+        It replaces the rules per category of URD and DeSTSeg. It is meant for coarse images of about 64x64 pixels.
 
     Args:
-        rgb: Colour images of any scale, (N, 3, H, W).
-        area: Smallest and largest believable share of foreground.
-        min_agreement: Share of the border that has to be background.
-        min_separability: Least separability of the two classes; normally distributed values have 0.64.
+        rgb: Colour images of any scale, ``(N, 3, H, W)``.
+        area: Smallest and largest accepted share of foreground, in [0, 1].
+        min_agreement: Least share of the border that is background, in [0, 1].
+        min_separability: Least separability of the two classes, in [0, 1]; normally distributed values have 0.64.
 
     Returns:
-        True on the object, (N, H, W).
+        True on the object, ``(N, H, W)``, bool.
+
+    References:
+        URD, https://arxiv.org/abs/2412.07579; DeSTSeg, https://arxiv.org/abs/2211.11317
+
+    Example:
+        >>> images = torch.zeros(1, 3, 64, 64)
+        >>> images[:, :, 16:48, 16:48] = 1
+        >>> mask = foreground_mask(images)
+        >>> bool(mask[0, 32, 32]), bool(mask[0, 0, 0])
+        (True, False)
     """
     border = _border(rgb).sort(-1).values
     background = border[..., border.shape[-1] // 2, None, None]
@@ -45,23 +58,24 @@ def foreground_mask(
 
 
 def _border(images: Tensor) -> Tensor:
-    """The pixels of the images' four edges, (..., H, W) -> (..., P)."""
+    """Pixels of the four image edges, ``(..., H, W)`` to ``(..., P)``."""
     edges = images[..., 0, :], images[..., -1, :], images[..., 1:-1, 0], images[..., 1:-1, -1]
     return torch.cat(edges, dim=-1)
 
 
 def otsu_threshold(grey: Tensor, bins: int = 256) -> tuple[Tensor, Tensor]:
-    """Otsu's threshold of each image: the one with the largest variance between the two classes.
-
-    Source: N. Otsu, A threshold selection method from gray-level histograms, 1979.
+    """Otsu's threshold of each image, which maximises the variance between two classes.
 
     Args:
-        grey: Images of one channel and any scale, (N, H, W).
-        bins: Bins of the histogram between the image's smallest and largest value.
+        grey: Images of one channel and any scale, ``(N, H, W)``.
+        bins: Bins of the histogram between the smallest and the largest value of an image.
 
     Returns:
-        Thresholds in the images' units, (N,), and separabilities: the share in [0, 1] of the variance that is between
-        the classes, (N,).
+        Thresholds in the units of the images, ``(N,)``, and separabilities ``(N,)``. Separability is the share of the
+        variance that lies between the classes, in [0, 1].
+
+    References:
+        Otsu, A threshold selection method from gray-level histograms, 1979, https://doi.org/10.1109/TSMC.1979.4310076
     """
     values = grey.flatten(1)
     low, high = values.aminmax(dim=1, keepdim=True)
@@ -81,17 +95,17 @@ def otsu_threshold(grey: Tensor, bins: int = 256) -> tuple[Tensor, Tensor]:
 
 
 def fill_holes(mask: Tensor, sweeps: int = 3) -> Tensor:
-    """Add to each mask what its image's border does not reach (in steps up, down, left and right).
+    """Fill the holes of each mask: background that no path connects to the image border.
 
-    The background is flooded from the border, along whole runs of background in the columns and then in the rows, so
-    few sweeps do: only a place behind more turns than sweeps may count as a hole although it is none.
+    The background is flooded from the border along whole columns and rows, with four neighbours per pixel. Few sweeps
+    are enough. A place that the flood reaches only after more turns than sweeps may be filled by mistake.
 
     Args:
-        mask: Masks, (N, H, W), bool.
+        mask: Masks ``(N, H, W)``, bool.
         sweeps: Number of rounds of columns and rows.
 
     Returns:
-        Filled masks, (N, H, W), bool.
+        Filled masks ``(N, H, W)``, bool.
     """
     wet = ~F.pad(torch.ones_like(mask[:, 1:-1, 1:-1]), (1, 1, 1, 1)) & ~mask
     runs = _runs(mask.mT).mT, _runs(mask)
@@ -100,13 +114,16 @@ def fill_holes(mask: Tensor, sweeps: int = 3) -> Tensor:
     for _ in range(sweeps):
         for run in runs:
             flat = run.flatten(1)
-            wet_runs.zero_().scatter_(1, flat * wet.flatten(1), 1)  # number 0 is nobody's
+            wet_runs.zero_().scatter_(1, flat * wet.flatten(1), 1)  # no run has the number 0
             wet = wet_runs.gather(1, flat).view_as(mask) & ~mask
     return ~wet
 
 
 def _runs(mask: Tensor) -> Tensor:
-    """The number of each place's run of background in its row, from 1, unique in the image; (N, H, W)."""
+    """Number of the run of background at each pixel of a row, ``(N, H, W)``.
+
+    Numbers start at 1 and are unique in an image.
+    """
     height, width = mask.shape[1:]
     row = torch.arange(height, device=mask.device) * (width + 1) + 1
     return mask.cumsum(-1) + row[:, None]

@@ -1,4 +1,4 @@
-"""Perlin noise for a whole batch, every image with a lattice, resolution and rotation of its own."""
+"""Batched Perlin noise with a lattice, resolution and rotation per image."""
 
 import math
 from dataclasses import dataclass, replace
@@ -10,20 +10,25 @@ from torch.nn import functional as F  # noqa: N812
 
 @dataclass(frozen=True)
 class PerlinNoise:
-    """Random gradient fields that can be evaluated at any pixel, so that a coarse look costs little.
+    """Perlin noise fields of a batch, which can be evaluated at any pixel.
 
     With quintic fade weights w_i, noise(p) = sum_i w_i g_i . (p - i) = p . (sum_i w_i g_i) - sum_i w_i g_i . i over the
-    four lattice points i around p. The two sums are bilinear interpolations at faded coordinates, so one call of
-    ``grid_sample`` over the channels (g_x, g_y, g . i) gives the whole batch, and a rotated field costs no second
-    interpolation.
+    four lattice points i around p. Both sums are bilinear interpolations at faded coordinates. So one call of
+    ``grid_sample`` over the channels (g_x, g_y, g . i) evaluates the whole batch, also for rotated fields.
 
     Attributes:
-        lattice: (g_x, g_y, g . i) at the lattice points, with i counted from the middle, (N, 3, L, L).
-        axes: Lattice coordinates per pixel: [:, x or y of the lattice, :, x or y of the image], (N, 2, K, 2).
-        phase: Lattice coordinates of the image's centre, (N, 2, K).
-        finest: Most cells along the longer side of an image.
+        lattice: (g_x, g_y, g . i) at the lattice points, with i counted from the middle, ``(N, 3, L, L)``.
+        axes: Lattice coordinates per pixel: [:, x or y of the lattice, :, x or y of the image], ``(N, 2, K, 2)``.
+        phase: Lattice coordinates of the image centre, ``(N, 2, K)``.
+        finest: Largest number of cells along the longer side of an image.
 
-    Source: K. Perlin, Improving noise, SIGGRAPH 2002; evaluation by ``grid_sample`` is our choice.
+    References:
+        Perlin, Improving noise, SIGGRAPH 2002, https://doi.org/10.1145/566570.566636
+
+    Example:
+        >>> fields = PerlinNoise.draw(count=2, candidates=3, side=64, octaves=4, device=torch.device("cpu"))
+        >>> fields.render(64, 64).shape
+        torch.Size([2, 3, 33, 33])
     """
 
     lattice: Tensor
@@ -33,22 +38,23 @@ class PerlinNoise:
 
     @classmethod
     def draw(cls, count: int, candidates: int, side: int, octaves: int, device: torch.device) -> "PerlinNoise":
-        """Draw fields with 2^0 ... 2^(octaves - 1) cells per axis, independently, rotated by U(-90, 90) degrees.
+        """Draw random fields with random resolution, rotation and phase.
 
-        The phase is random too: with a lattice point at the image's centre, the noise would always be 0 there.
+        Each axis has 2^0 to 2^(octaves - 1) cells, independently. The rotation is uniform in [-90, 90] degrees. Without
+        a random phase the noise would always be 0 at the image centre.
 
         Args:
             count: Number of images N.
-            candidates: Fields per image K: they share the gradients, which cost most, and nothing else.
+            candidates: Fields per image K. They share the gradients, which cost most, and nothing else.
             side: Longer side of the images in pixels; the cells are counted along it.
             octaves: Number of resolutions to draw from.
-            device: Where the fields live.
+            device: Device of the fields.
         """
         cells = 2.0 ** torch.randint(octaves, (count, 2, candidates, 1), device=device)
         angle = math.pi * (torch.rand(count, candidates, device=device) - 0.5)
         cos, sin = angle.cos(), angle.sin()
         rotation = torch.stack((torch.stack((cos, sin), dim=-1), torch.stack((-sin, cos), dim=-1)), dim=1)
-        # The image's corners are at most side / sqrt(2) from its centre; one more cell each side for phase and fade.
+        # The image corners are at most side / sqrt(2) from the centre; one more cell each side for phase and fade.
         finest = 2 ** (octaves - 1)
         reach = math.ceil(finest / math.sqrt(2)) + 1
         points = torch.arange(-reach, reach + 1, device=device, dtype=torch.float32)
@@ -62,20 +68,24 @@ class PerlinNoise:
         )
 
     def choose(self, candidate: Tensor) -> "PerlinNoise":
-        """Only this candidate of each image, (N,)."""
+        """Keep one candidate per image.
+
+        Args:
+            candidate: Index of the kept field, ``(N,)``.
+        """
         image = torch.arange(len(candidate), device=candidate.device)
         axes, phase = self.axes[image, :, candidate], self.phase[image, :, candidate]
         return replace(self, axes=axes[:, :, None], phase=phase[:, :, None])
 
     def __call__(self, y: Tensor, x: Tensor) -> Tensor:
-        """Noise at the grid of these pixel offsets from the image's centre.
+        """Noise on a grid of pixel offsets from the image centre.
 
         Args:
-            y: Vertical offsets, (H,).
-            x: Horizontal offsets, (W,).
+            y: Vertical offsets in pixels, ``(H,)``.
+            x: Horizontal offsets in pixels, ``(W,)``.
 
         Returns:
-            Noise in [-1, 1], (N, K, H, W).
+            Noise in [-1, 1], ``(N, K, H, W)``.
         """
         along_x = self.axes[..., 0, None] * x + self.phase[..., None]
         along_y = self.axes[..., 1, None] * y
@@ -91,10 +101,14 @@ class PerlinNoise:
         return noise.mul_(math.sqrt(2))
 
     def render(self, height: int, width: int) -> Tensor:
-        """Noise for images of this size, on four points per finest cell or on each pixel, whichever are fewer.
+        """Noise from corner to corner of an image, sampled coarsely where that is enough.
+
+        Args:
+            height: Height of the image in pixels.
+            width: Width of the image in pixels.
 
         Returns:
-            Noise in [-1, 1] from corner pixel to corner pixel, (N, K, h, w).
+            Noise in [-1, 1], ``(N, K, h, w)``, with four points per finest cell and at most one per pixel.
         """
         points = 4 * self.finest / max(height, width)
         y, x = (

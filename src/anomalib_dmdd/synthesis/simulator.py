@@ -1,4 +1,4 @@
-"""The simulator: a normal image, a mask and a texture make an anomalous image."""
+"""Simulated anomalies: normal images blended with textures inside random masks."""
 
 import math
 from collections.abc import Sequence
@@ -14,33 +14,39 @@ from .perlin import PerlinNoise
 from .texture import draw_textures_, jitter_colours_, load_textures, rearrange, shuffled_channels
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""ImageNet's normalisation."""
+"""Mean and standard deviation of ImageNet, per channel."""
 VISIBLE = 0.02
-"""Least change of a pixel's largest channel that counts, in units of images in [0, 1]."""
+"""Least visible change of a pixel: maximum over the channels, for images in [0, 1]."""
 CANDIDATES = 4
 """Noise fields drawn per image; the first one with a defect on the object is used."""
 
 
 class AnomalySimulator(nn.Module):
-    """Turns normal images into anomalous ones, each with a mask of what was changed.
+    """Simulates one anomaly per normal image and returns the mask of what changed.
 
-    With an image I, a mask M and a texture Q, the anomalous image is I_a = (1 - M) I + M ((1 - b) Q + b I). M is Perlin
-    noise above a threshold, on the object, where the change can be seen; specks are dropped. Outside of M, I_a is I to
-    the last bit. No mask is empty, unless nowhere on the object a texture differs visibly from the image.
+    With an image I, a mask M and a texture Q, the anomalous image is I_a = (1 - M) I + M ((1 - b) Q + b I). M is
+    thresholded Perlin noise on the object, restricted to visible changes. Specks are dropped: regions smaller than 16
+    pixels at 256x256, scaled with the image area, without others beside them. Outside of M, I_a equals I bit for bit. A
+    mask is empty only if the texture differs visibly nowhere on the object.
 
     Nothing here waits for the GPU, and all randomness comes from torch's global generator of the images' device.
 
-    Source: the blend and the masks of DRAEM (arXiv 2108.07610), DeSTSeg and URD. Our choices: the foreground, the
-    textures that need no files, the treatment of invisible, small and empty masks (a component of under 16 pixels at
-    256x256, and as much of the area at other sizes, is a speck unless others are beside it).
+    Note:
+        Blend and masks come from DRAEM, DeSTSeg and URD. Foreground, textures without files, and the treatment of
+        invisible, small and empty masks are our choice.
 
     Args:
-        textures: Folder of texture images, read when the first batch comes. ``None``: places of the other images of the
-            batch, shuffled, and drawn patterns.
+        textures: Folder of texture images, read when training starts or the first batch comes. Without it, textures are
+            shuffled patches of other images of the batch, and drawn patterns.
         foreground: Whether defects lie on the object only.
-        image_weight: Range of b, the weight of the normal image inside the mask.
-        threshold: Noise above it is defect, in (-1, 1).
-        octaves: The noise has 2^0 ... 2^(octaves - 1) cells per axis.
+        image_weight: Range of b, the weight of the normal image inside the mask, in [0, 1].
+        threshold: Noise above this value is anomalous, in (-1, 1).
+        octaves: The noise has 2^0 to 2^(octaves - 1) cells per axis.
+
+    References:
+        - DRAEM, https://arxiv.org/abs/2108.07610
+        - DeSTSeg, https://arxiv.org/abs/2211.11317
+        - URD, https://arxiv.org/abs/2412.07579
 
     Example:
         >>> images = torch.randn(4, 3, 64, 64)
@@ -75,10 +81,10 @@ class AnomalySimulator(nn.Module):
         self._loaded: Tensor | None = None  # not a buffer: a checkpoint has no need of other people's images
 
     def load_textures(self) -> None:
-        """Read the folder of textures, unless that is done.
+        """Read the folder of textures, once.
 
         Raises:
-            FileNotFoundError: If the folder does not exist on this machine.
+            FileNotFoundError: If the folder does not exist.
             ValueError: If it has no images, or one of them cannot be read.
         """
         if self.textures is not None and self._loaded is None:
@@ -89,14 +95,14 @@ class AnomalySimulator(nn.Module):
         """Simulate one anomaly per image.
 
         Args:
-            images: Normal images, ImageNet-normalised, (N, 3, H, W).
+            images: Normal images with ImageNet normalisation, ``(N, 3, H, W)``.
 
         Returns:
-            Anomalous images, like ``images``, and masks of 0 and 1 in the images' dtype, (N, 1, H, W).
+            Anomalous images of the same shape and type, and masks ``(N, 1, H, W)`` of 0 and 1 in the same type.
 
         Raises:
-            FileNotFoundError: The folder of textures does not exist on this machine.
-            ValueError: The folder of textures has no images.
+            FileNotFoundError: If the folder of textures does not exist.
+            ValueError: If the folder of textures has no images.
         """
         normal = images.float()
         low, high = self.image_weight
@@ -109,7 +115,7 @@ class AnomalySimulator(nn.Module):
         return change.to(images.dtype).add_(images), mask[:, None].to(images.dtype)
 
     def _textures_for(self, normal: Tensor) -> Tensor:
-        """One texture per image, (N, 3, H, W) in [0, 1]."""
+        """One texture per image, ``(N, 3, H, W)`` in [0, 1]."""
         count, device, size = len(normal), normal.device, (normal.shape[2], normal.shape[3])
         if self.textures is not None:
             self.load_textures()
@@ -129,7 +135,7 @@ class AnomalySimulator(nn.Module):
         return both[:count]
 
     def _masks(self, normal: Tensor, visible: Tensor) -> Tensor:
-        """Noise above the threshold, visible and on the object, never empty where that is possible, (N, H, W) bool."""
+        """Masks of visible changes on the object, ``(N, H, W)``, bool; empty only without any."""
         count, height, width = visible.shape
         cell = _cell_size(height, width)
         every = slice(cell // 2, None, cell)  # one pixel of each cell
@@ -154,23 +160,29 @@ class AnomalySimulator(nn.Module):
 
 
 def _resize(images: Tensor, size: Sequence[int]) -> Tensor:
-    """Bilinear, (N, C, h, w) -> (N, C, *size)."""
+    """Bilinear resizing, ``(N, C, h, w)`` to ``(N, C, *size)``."""
     return F.interpolate(images, tuple(size), mode="bilinear", align_corners=True)
 
 
 def drop_specks(mask: Tensor) -> Tensor:
-    """Remove what is lonely and smaller than one cell (16 pixels at 256x256).
+    """Remove isolated regions of masks that are smaller than one cell.
 
-    A pixel stays if some window of 2x2 cells over it holds at least one cell's number of mask pixels. So a component
-    smaller than that goes, unless others are beside it, and a larger one stays, all but thin ends.
-
-    Source: our choice, for a fraction of the price of connected components.
+    A cell has 16 pixels at 256x256. A pixel stays if a window of 2x2 cells over it holds at least as many mask pixels
+    as a cell has. So small regions disappear unless others are beside them. Large ones stay, except for thin ends. This
+    is much faster than connected components.
 
     Args:
-        mask: Masks, (N, H, W), bool.
+        mask: Masks ``(N, H, W)``, bool.
 
     Returns:
-        Masks without specks, (N, H, W), bool.
+        Masks without specks, ``(N, H, W)``, bool.
+
+    Example:
+        >>> mask = torch.zeros(1, 256, 256, dtype=torch.bool)
+        >>> mask[:, 10:12, 10:12] = True
+        >>> mask[:, 100:120, 100:120] = True
+        >>> int(drop_specks(mask).sum())
+        400
     """
     height, width = mask.shape[1:]
     cell = _cell_size(height, width)
@@ -181,5 +193,5 @@ def drop_specks(mask: Tensor) -> Tensor:
 
 
 def _cell_size(height: int, width: int) -> int:
-    """Side in pixels of the cells that the coarse work is done on: 4 at 256x256."""
+    """Side of a cell in pixels, the resolution of coarse masks: 4 at 256x256."""
     return max(1, round(math.sqrt(height * width) / 64))

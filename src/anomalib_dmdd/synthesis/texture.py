@@ -1,4 +1,4 @@
-"""What the simulated defects are made of: RGB textures in [0, 1]."""
+"""Textures of simulated defects: RGB images in [0, 1], read or drawn."""
 
 import math
 from pathlib import Path
@@ -13,19 +13,19 @@ from torchvision.transforms import v2
 
 
 def load_textures(folder: str | Path, size: int = 256, limit: int = 1000) -> Tensor:
-    """Read the images of a folder and its subfolders, small and square.
+    """Read the images of a folder and its subfolders as square textures.
 
     Args:
         folder: Folder with images, for example the Describable Textures Dataset.
         size: Side of the result in pixels.
-        limit: Most images to keep, evenly spread over the sorted names: 1000 at 256x256 are 200 MB.
+        limit: Largest number of images, evenly spread over the sorted names; 1000 at 256x256 take 200 MB.
 
     Returns:
-        Textures, (T, 3, size, size), uint8.
+        Textures ``(T, 3, size, size)``, uint8.
 
     Raises:
-        FileNotFoundError: The folder does not exist on this machine.
-        ValueError: The folder has no images, or one of them cannot be read.
+        FileNotFoundError: If the folder does not exist.
+        ValueError: If the folder has no images, or one of them cannot be read.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -44,7 +44,7 @@ def load_textures(folder: str | Path, size: int = 256, limit: int = 1000) -> Ten
 
 
 def _read_rgb(path: Path) -> Image.Image:
-    """A colour image of 8 bits; of 16 bits, the upper 8 are kept.
+    """Read a colour image of 8 bits; of 16 bits the upper 8 are kept.
 
     Raises:
         ValueError: If the file cannot be read.
@@ -60,13 +60,19 @@ def _read_rgb(path: Path) -> Image.Image:
 
 
 def draw_textures_(textures: Tensor) -> Tensor:
-    """Fill a tensor with stains, stripes and marble: two colours mixed by a wave that fractal noise bends.
+    """Draw random stains, stripes and marble into a tensor, in place.
+
+    Two colours are mixed by a sine wave whose phase is distorted by fractal noise.
 
     Args:
-        textures: Where to draw, (N, 3, H, W).
+        textures: Overwritten, ``(N, 3, H, W)``.
 
     Returns:
         The same tensor, in [0, 1].
+
+    Example:
+        >>> draw_textures_(torch.empty(2, 3, 64, 96)).shape
+        torch.Size([2, 3, 64, 96])
     """
     count, size, device = len(textures), textures.shape[2:], textures.device
 
@@ -77,7 +83,7 @@ def draw_textures_(textures: Tensor) -> Tensor:
     for cells in (4, 8, 16, 32, 64):
         octave = torch.rand(count, 1, cells, cells, device=device) - 0.5
         noise = F.interpolate(noise, (cells, cells), mode="bilinear") + octave * (20 * rand(1) / cells**0.5)
-    coarse = [(side + 1) // 2 for side in size]  # enough: an unbent wave is at least eight pixels of 256 long
+    coarse = [(side + 1) // 2 for side in size]  # enough: without noise a wave is at least eight pixels of 256 long
     y, x = (torch.linspace(0, 2 * math.pi, side, device=device) for side in coarse)
     frequency = 2 ** (5 * rand(2))
     wave = F.interpolate(rand(1) * noise, coarse, mode="bilinear")
@@ -88,17 +94,21 @@ def draw_textures_(textures: Tensor) -> Tensor:
 
 
 def rearrange(textures: Tensor, size: tuple[int, int], patches: int = 1) -> Tensor:
-    """A random view of each texture: turned, mirrored, zoomed, moved and shuffled in patches.
+    """Random views of textures: rotated, mirrored, zoomed, shifted and shuffled in patches.
 
-    Nearest neighbours, which are quicker and keep the grain of a photograph.
+    Sampling takes the nearest pixel, which is fast and keeps the grain of a photograph.
 
     Args:
-        textures: Textures, (N, C, h, w).
+        textures: Textures ``(N, C, h, w)``.
         size: Height and width of the result in pixels.
         patches: Patches per side of the result, each of which shows another place of the texture.
 
     Returns:
-        Views, (N, C, *size).
+        Views ``(N, C, *size)``.
+
+    Example:
+        >>> rearrange(torch.rand(2, 3, 32, 32), size=(64, 96), patches=8).shape
+        torch.Size([2, 3, 64, 96])
     """
     count, device = len(textures), textures.device
     angle = 2 * math.pi * torch.rand(count, device=device)
@@ -117,12 +127,14 @@ def rearrange(textures: Tensor, size: tuple[int, int], patches: int = 1) -> Tens
 
 
 def jitter_colours_(textures: Tensor, mean: Tensor | float = 0.0, std: Tensor | float = 1.0) -> Tensor:
-    """Change contrast (also to the negative), brightness and tint of each texture at random, in place.
+    """Change contrast, brightness and tint of each texture at random, in place.
+
+    About a quarter of the textures become negatives.
 
     Args:
-        textures: Textures in [0, 1], normalised with ``mean`` and ``std``, (N, 3, H, W).
-        mean: Of the normalisation, (3, 1, 1).
-        std: Of the normalisation, (3, 1, 1).
+        textures: Textures in [0, 1] after normalisation with ``mean`` and ``std``, ``(N, 3, H, W)``.
+        mean: Mean of the normalisation, ``(3, 1, 1)`` or a number.
+        std: Standard deviation of the normalisation, ``(3, 1, 1)`` or a number.
 
     Returns:
         The same tensor, in [0, 1].
@@ -140,5 +152,10 @@ def jitter_colours_(textures: Tensor, mean: Tensor | float = 0.0, std: Tensor | 
 
 
 def shuffled_channels(count: int, device: torch.device) -> Tensor:
-    """A random order of red, green and blue for each of N textures, (N, 3)."""
+    """Random order of red, green and blue for each texture, ``(N, 3)``.
+
+    Args:
+        count: Number of textures N.
+        device: Device of the result.
+    """
     return torch.rand(count, 3, device=device).argsort(1)
