@@ -61,8 +61,9 @@ class DmddWithHeads(Dmdd):
     def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> Tensor:
         """The model's own step, with the losses of the other heads."""
         del args, kwargs
-        anomalous, mask = self.simulator(batch.image)
-        loss = self.log_and_sum(self.loss(self.model(batch.image, anomalous), mask), batch)
+        images = self.augmented(batch.image)
+        anomalous, mask = self.simulator(images)
+        loss = self.log_and_sum(self.loss(self.model(images, anomalous), mask), batch)
         masks = torch.cat([torch.zeros_like(mask), mask])
         return loss + torch.stack([segmentation(logits, masks) for logits in self.model.head.logits]).sum()
 
@@ -94,7 +95,7 @@ class BikdForwardOnly(Bikd):
     def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> Tensor:
         """Forward distillation."""
         del args, kwargs
-        return self.log_and_sum(self.loss(self.model(batch.image)), batch)
+        return self.log_and_sum(self.loss(self.model(self.augmented(batch.image))), batch)
 
 
 class BikdWith(Bikd):

@@ -1,12 +1,13 @@
 # ruff: noqa: INP001  # docs is a folder of documents, not a package
 """Write the tables of the documents from the CSV files in ``docs/results``.
 
-    python docs/tables.py            # rewrite README.md and docs/results.md
+    python docs/tables.py            # rewrite README.md, docs/results.md and the README of each model
     python docs/tables.py --check    # change nothing; exit code 1 if a document differs
 
 A document marks the place of a table with ``<!-- table: NAME -->`` and ``<!-- end -->``. Names:
 
 - ``models``: means over the sets
+- ``row_Dmdd`` and so on: one model, a column per set
 - ``image_AUROC``, ``pixel_AUROC`` and ``pixel_AUPRO``: a column per set
 - ``baselines_256``: models of Anomalib at 256x256
 - ``inference``: ratios of speed
@@ -21,7 +22,9 @@ from pathlib import Path
 import pandas as pd
 
 DOCS = Path(__file__).parent
-DOCUMENTS = (DOCS.parent / "README.md", DOCS / "results.md")
+OURS = ("Dmdd", "Dskd", "Bikd")
+MODEL_READMES = [DOCS.parent / "src/anomalib_dmdd/models" / name.lower() / "README.md" for name in OURS]
+DOCUMENTS = (DOCS.parent / "README.md", DOCS / "results.md", *MODEL_READMES)
 METRICS = {"image_AUROC": "image AUROC", "pixel_AUROC": "pixel AUROC", "pixel_AUPRO": "AUPRO"}
 MODELS = ("Dmdd", "Dskd", "Bikd", "ReverseDistillation", "Stfpm", "Patchcore")
 SETS = ("screw", "hazelnut", "tile", "tile_uneven", "cookie", "board", "flange")
@@ -71,6 +74,14 @@ def means(runs: pd.DataFrame) -> str:
     return f"{markdown(table, dict.fromkeys(table.columns, enough))}\n\n{caption}"
 
 
+def row(runs: pd.DataFrame, model: str) -> str:
+    """One model, a row per metric and a column per set."""
+    values = runs[runs["model"] == model].groupby("category")[list(METRICS)].mean()
+    table = values.rename(columns=METRICS).T.rename_axis(index="metric")
+    table = table[ordered(table.columns, SETS)]
+    return markdown(table, dict.fromkeys(table.columns, False))
+
+
 def by_set(runs: pd.DataFrame, metric: str) -> str:
     """One metric, averaged over the seeds, a row per model and a column per set."""
     grouped = runs.groupby(["model", "category"])[metric]
@@ -114,7 +125,7 @@ def markdown(table: pd.DataFrame, enough: dict[str, bool]) -> str:
         best = percent[column] == percent[column].max()
         cells.loc[best, column] = "**" + cells.loc[best, column] + "**"
     cells = cells.rename_axis(columns=None).reset_index()
-    sides = ["left" if name in {"model", "set"} else "right" for name in cells.columns]
+    sides = ["left" if name in {"metric", "model", "set"} else "right" for name in cells.columns]
     return str(cells.to_markdown(index=False, disable_numparse=True, colalign=sides))
 
 
@@ -137,6 +148,7 @@ def tables() -> dict[str, str]:
     runs = development()
     return (
         {"models": means(runs)}
+        | {f"row_{model}": row(runs, model) for model in OURS}
         | {metric: by_set(runs, metric) for metric in METRICS}
         | {"baselines_256": baselines(), "inference": inference()}
     )
