@@ -1,4 +1,4 @@
-"""The command ``anomalib-dmdd``: each subcommand is imported when it is used, so that ``--help`` is quick."""
+"""The command ``anomalib-dmdd``, whose subcommands are imported on use."""
 
 import sys
 from argparse import ArgumentParser

@@ -22,7 +22,8 @@ Note:
     - Python sets ``_initializing`` on the spec of a module while it is imported, and asks ``sys.meta_path`` in order.
     - Importing ``anomalib.models`` imports submodules of it.
     - Anomalib looks names up as attributes of ``anomalib.models``, and class paths in its ``ALLOWED_MODULES``.
-    - The command calls ``AnomalibCLI.before_instantiate_classes``, see :mod:`anomalib_dmdd.seed`.
+    - The command calls ``AnomalibCLI.before_instantiate_classes`` and ``init_parser``, see
+      :mod:`anomalib_dmdd.seed` and :mod:`anomalib_dmdd.names`.
 
     ``docs/upstream.md`` proposes a change of Anomalib that would replace all of this.
 """
@@ -35,6 +36,7 @@ from importlib.machinery import ModuleSpec
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 
+from anomalib_dmdd.names import let_command_suggest
 from anomalib_dmdd.seed import let_command_seed
 
 _logger = logging.getLogger(__name__)
@@ -57,12 +59,13 @@ def install() -> None:
                 for entry in entry_points(group=group):
                     _load(entry)
             let_command_seed()
+            let_command_suggest()
     except Exception:
         _logger.exception("Anomalib plugins could not be loaded.")
 
 
 class _Finder:
-    """Finds nothing, but notices that ``anomalib.models`` is being imported when its first submodule is looked up.
+    """Finds nothing, but notices the import of ``anomalib.models`` by its first submodule.
 
     It is never taken away again: a finder that leaves while the import system walks along the list makes it skip the
     next one.
@@ -82,7 +85,7 @@ _finder = _Finder()
 
 
 class _SpecUnderWay(ModuleSpec):
-    """Spec of a module that is being imported: calls :func:`install` when the import has ended, well or badly."""
+    """Spec of a module under import; calls :func:`install` when the import has ended."""
 
     def __setattr__(self, name: str, value: object) -> None:
         super().__setattr__(name, value)
@@ -92,7 +95,7 @@ class _SpecUnderWay(ModuleSpec):
 
 
 def _postponed(package: str) -> bool:
-    """Whether part of the package is being imported; if so, :func:`install` is called again after that.
+    """Whether part of the package is under import; then :func:`install` is called again.
 
     The outermost module counts: what it imports may still need names that it has not got yet.
     """

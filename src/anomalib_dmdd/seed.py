@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def let_command_seed() -> None:
-    """Make the command seed before it builds a model of this package, as Lightning's own command line does.
+    """Make the command apply its seed before it builds a model of this package.
 
     Does nothing in a program that has not imported the command.
     """
@@ -38,7 +38,7 @@ def _is_ours(settings: "Namespace") -> bool:
 
 
 def _seed(settings: "Namespace") -> None:
-    """Seed as the settings say: an integer is the seed, True asks for a random one, False for none.
+    """Apply the seed of the settings: an integer, True for a random one, False for none.
 
     The seed replaces True in the settings, so the run's ``config.yaml`` holds it. A random seed comes from
     ``PL_GLOBAL_SEED`` if that is set, because Lightning passes it to the processes that it starts for other devices.

@@ -42,6 +42,6 @@ def engine(tmp_path: Path) -> Callable[..., Engine]:
 
     def make(**trainer: Any) -> Engine:
         quiet = {"accelerator": "cpu", "devices": 1, "enable_progress_bar": False, "enable_model_summary": False}
-        return Engine(default_root_dir=tmp_path / "results", logger=False, **quiet, **trainer)
+        return Engine(default_root_dir=tmp_path / "results", logger=False, **quiet | trainer)
 
     return make

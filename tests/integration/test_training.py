@@ -80,7 +80,7 @@ def test_loss_and_its_parts_are_logged(name: str, parts: DemoParts, engine: Engi
         ({"max_steps": 7}, (-1, 7)),
         ({"max_time": "00:00:01:00"}, (-1, -1)),
         ({"max_epochs": -1}, (-1, -1)),
-        ({}, (363, -1)),  # 5000 steps in 15 batches are 334 epochs; validated at every 33rd, to the next multiple of it
+        ({}, (334, -1)),  # 5000 steps in epochs of 15
     ],
 )
 def test_the_users_length_wins(
@@ -164,6 +164,12 @@ def test_sizes(name: str, parts: DemoParts, engine: EngineFactory) -> None:
     run = engine(max_steps=1)
     run.fit(build(name, size=(64, 96)), datamodule=parts)
     assert run.trainer.global_step == 1
+
+
+def test_one_image_of_one_cell_is_refused(parts: DemoParts, engine: EngineFactory) -> None:
+    parts.train_batch_size = 1
+    with pytest.raises(ValueError, match="a batch of one image leaves one cell"):
+        engine(max_steps=1).fit(build("Dskd", size=(32, 32)), datamodule=parts)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -27,6 +27,7 @@ from anomalib_dmdd.models import __all__ as models
     [
         (anomalib.models, "ALLOWED_MODULES"),
         (AnomalibCLI, "before_instantiate_classes"),
+        (AnomalibCLI, "init_parser"),
         (AnomalibModule, "configure_post_processor"),
         (AnomalibModule, "configure_pre_processor"),
         (AnomalibModule, "input_size"),

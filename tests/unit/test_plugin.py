@@ -105,7 +105,7 @@ def site(tmp_path: Path) -> Path:
     """A folder to import from that has the stand-ins, and of this package no more than the hook and what it imports."""
     package = tmp_path / "anomalib_dmdd"
     package.mkdir()
-    for name in ("__init__.py", "plugin.py", "seed.py"):
+    for name in ("__init__.py", "names.py", "plugin.py", "seed.py"):
         shutil.copy(Path(str(anomalib_dmdd.__file__)).with_name(name), package)
     write(tmp_path, STAND_INS)
     return tmp_path
@@ -160,7 +160,7 @@ import torch
 print(sorted(set(sys.modules) - before))
 """,
     )
-    assert added == "['anomalib_dmdd', 'anomalib_dmdd.plugin', 'anomalib_dmdd.seed', 'torch']\n"
+    assert added == "['anomalib_dmdd', 'anomalib_dmdd.names', 'anomalib_dmdd.plugin', 'anomalib_dmdd.seed', 'torch']\n"
     assert problems == ""
 
 

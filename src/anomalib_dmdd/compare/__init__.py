@@ -1,4 +1,4 @@
-"""Side-by-side runs of Anomalib models: train, test and measure each in its own process, then show the results.
+"""Side-by-side runs of Anomalib models, each in its own process.
 
 ``anomalib-dmdd compare --help`` lists the options. From Python:
 

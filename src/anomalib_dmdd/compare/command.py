@@ -74,7 +74,7 @@ def _record_start(out: Path, about: dict[str, Any]) -> None:
 
 
 def run_all(runs: "list[Run]", settings: Settings, about: dict[str, Any], console: Console) -> bool:
-    """Do all runs that are not done, with one line per finished run; ``False`` if a person stopped it."""
+    """Do all runs that are not done; ``False`` if a person stopped it."""
     from .launcher import is_done, launch  # noqa: PLC0415
 
     waiting = [run for run in runs if not is_done(run, settings.out)]
@@ -123,7 +123,7 @@ def _write_tables(runs: "list[Run]", out: Path, about: dict[str, Any]) -> "pd.Da
 
 
 def _show(runs: "list[Run]", out: Path, about: dict[str, Any], console: Console) -> bool:
-    """Write tables and pictures of the results so far and show the summary; ``True`` if something failed."""
+    """Write tables and pictures, show the summary; ``True`` if something failed."""
     from . import plots, table  # noqa: PLC0415
 
     rows = _write_tables(runs, out, about)

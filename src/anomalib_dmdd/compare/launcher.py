@@ -1,4 +1,4 @@
-"""Launch runs, each in its own process: start, watch and stop it, and read its result."""
+"""Launch runs, each in its own process, and read their results."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def folder_of(run: Run, out: Path) -> Path:
 
 
 def result_of(run: Run, out: Path) -> dict[str, Any] | None:
-    """Result of a run that succeeded or failed, now or in an earlier start; ``None`` if there is none."""
+    """Result of a run from this or an earlier start; ``None`` without one."""
     path = folder_of(run, out) / "result.json"
     if not path.is_file():
         return None
@@ -39,7 +39,9 @@ def is_done(run: Run, out: Path) -> bool:
 
 
 def launch(run: Run, out: Path, *, keep_weights: bool, watch: Callable[[str], None]) -> dict[str, Any]:
-    """Launch a run in its own process and wait for it; an interrupt stops it with everything that it started.
+    """Launch a run in its own process and wait for it.
+
+    An interrupt stops it with everything that it started.
 
     Args:
         run: What to run.
@@ -79,7 +81,7 @@ def launch(run: Run, out: Path, *, keep_weights: bool, watch: Callable[[str], No
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """Terminate a process and what it started; kill them if they do not end in time."""
+    """Terminate a process and its children, and kill those that do not end."""
     for name in ("SIGTERM", "SIGKILL"):
         if process.poll() is not None:
             return

@@ -67,7 +67,7 @@ def _normalize_unclipped(preds: Tensor | None, norm_min: Tensor, norm_max: Tenso
 
 
 def peak_memory(device: torch.device) -> dict[str, float | str]:
-    """Peak memory so far in MB: what torch allocated on the GPU, or the whole process on a CPU.
+    """Peak memory so far in MB, of torch on the GPU or of the process.
 
     Processes that load data are not counted.
     """

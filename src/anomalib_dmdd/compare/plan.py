@@ -36,7 +36,10 @@ class SettingsError(ValueError):
 
 @dataclass
 class Model:
-    """A model to compare. What is left out comes from ``baselines.yaml``, then from the defaults of the model."""
+    """A model to compare.
+
+    What is left out comes from ``baselines.yaml``, then from the defaults of the model.
+    """
 
     class_path: str
     init_args: dict[str, Any] = field(default_factory=dict)
@@ -47,7 +50,9 @@ class Model:
 
 @dataclass(frozen=True)
 class Run:
-    """One training and test of one model. Runs that differ only in ``label`` are the same run.
+    """One training and test of one model.
+
+    Runs that differ only in ``label`` are the same run.
 
     ``code`` is the version of the code, so that changed code makes another run.
     """
@@ -80,7 +85,7 @@ class Run:
 
 
 def plan(settings: Settings) -> list[Run]:
-    """Expand the grid of models, backbones, categories and seeds; all models of a category follow each other.
+    """Expand the grid of models, backbones, categories and seeds, category by category.
 
     Raises:
         SettingsError: If a model, data module, category or argument is unknown, or two models have the same label.
@@ -109,7 +114,7 @@ def plan(settings: Settings) -> list[Run]:
 
 
 def current_code(*settings: Any) -> str:
-    """Version of the code of a run, including the classes that its settings name by their path."""
+    """Version of the code of a run, with the classes that its settings name."""
     return code_version(path for path in _class_paths(settings) if "." in path)
 
 

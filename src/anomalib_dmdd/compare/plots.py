@@ -42,7 +42,7 @@ def plot_accuracy(means: pd.DataFrame, spreads: pd.DataFrame, path: Path) -> Non
 
 
 def plot_pareto(means: pd.DataFrame, path: Path) -> None:
-    """Draw accuracy against latency; the line joins the models that no other model beats in both."""
+    """Draw accuracy against latency with a line along the Pareto front."""
     latency = latency_column(means)
     columns = list(dict.fromkeys((METRICS[0], accuracy_column(means))))
     figure, axes = plt.subplots(1, len(columns), figsize=(5.6 * len(columns), 4.4), squeeze=False)
@@ -72,7 +72,7 @@ def _draw_pareto(axis: Axes, means: pd.DataFrame, column: Column, latency: Colum
 
 
 def plot_maps(runs: Sequence[Run], out: Path, path: Path) -> None:
-    """Draw the same test images for all models: image, mask, and the map of each model.
+    """Draw image, mask and the map of each model for some test images.
 
     Normalised maps go from 0 (blue) to 1 (red). A white line encloses the pixels that the model marks as anomalous.
     """

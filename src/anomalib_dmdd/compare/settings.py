@@ -1,4 +1,7 @@
-"""Settings of a comparison and their parser. Nothing heavy is imported, so that ``--help`` is quick."""
+"""Settings of a comparison and their parser.
+
+Nothing heavy is imported, so that ``--help`` is quick.
+"""
 
 import json
 import os
@@ -91,7 +94,7 @@ def _spell_out_one(name: str, values: list[str]) -> list[str]:
 
 
 def parse(arguments: Sequence[str]) -> Settings:
-    """Read the settings from a command line; exits with a message and code 2 if they cannot be read."""
+    """Read the settings from a command line; exits with code 2 on a mistake."""
     parser = ArgumentParser(prog="anomalib-dmdd compare", description=DESCRIPTION)
     parser.add_argument("--config", action="config", help="YAML file with any of these settings")
     parser.add_class_arguments(Settings, as_group=False)

@@ -15,7 +15,7 @@ MIN_SEEDS = 3  # fewer say too little about the spread to call a model the best
 
 @dataclass(frozen=True)
 class Column:
-    """A measured column: its name in the CSV file, its heading, and how numbers are written."""
+    """A measured column: name in the CSV file, heading, format."""
 
     name: str
     title: str
@@ -145,7 +145,7 @@ def pareto(means: pd.DataFrame, accuracy: str, latency: str) -> list[str]:
 
 
 def latency_column(means: pd.DataFrame) -> Column:
-    """Latency by which models are compared: OpenVINO FP32 if all of them have it, else torch."""
+    """Latency to compare by: OpenVINO FP32 if all models have it, else torch."""
     return LATENCIES[1] if len(means) and means["openvino_fp32_ms"].notna().all() else LATENCIES[0]
 
 

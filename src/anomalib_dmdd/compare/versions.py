@@ -1,4 +1,4 @@
-"""Versions of the code, the packages and the hardware, so that results can be told apart."""
+"""Versions of code, packages and hardware, to tell results apart."""
 
 import hashlib
 import platform
@@ -21,7 +21,7 @@ CODE = ("*.py", "*.yaml")
 
 
 def code_version(class_paths: Iterable[str] = ()) -> str:
-    """Version of the code that a run executes: that of this package, then ``name.py:hash`` of other files.
+    """Version of the code of a run: of this package, and ``name.py:hash`` of others.
 
     Args:
         class_paths: Classes of the run. Their files are hashed unless they belong to an installed package.
@@ -60,7 +60,7 @@ def _digest(files: Iterable[Path]) -> str:
 
 
 def _own_files(class_path: str) -> list[Path]:
-    """Files of a class and its bases that are neither part of this package nor installed."""
+    """Files of a class and its bases outside of this and installed packages."""
     module, _, name = class_path.rpartition(".")
     cls = getattr(import_module(module), name)
     modules = [sys.modules.get(base.__module__) for base in getattr(cls, "__mro__", (cls,))]

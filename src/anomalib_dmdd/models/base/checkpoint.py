@@ -1,4 +1,4 @@
-"""What a checkpoint knows about its model, and the answer to a checkpoint of another one."""
+"""Facts in a checkpoint about its model, and what happens if they differ."""
 
 import inspect
 from collections.abc import Iterator, Mapping

@@ -11,7 +11,7 @@ logger = logging.getLogger(__name__)
 
 
 class ImageFileReport(Callback):
-    """Names image files that are broken, and warns of 16-bit images, which Anomalib reads as white.
+    """Names broken image files, and warns of 16-bit images, which Anomalib reads as white.
 
     Files are opened only where there is a reason: those of the first batch, and all of them after an error of reading.
     """

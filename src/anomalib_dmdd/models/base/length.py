@@ -9,6 +9,9 @@ from lightning.pytorch.callbacks import Timer
 VALIDATIONS = 10
 """How often a training of default length validates, which sets the thresholds, and saves a checkpoint."""
 
+FEWEST_EPOCHS = 2
+"""Shortest validation interval of a training of default length, see :func:`claim_interval`."""
+
 
 @dataclass(frozen=True)
 class DefaultLength:
@@ -35,22 +38,38 @@ def has_no_length(trainer: Trainer) -> bool:
     return trainer.max_epochs is None and trainer.max_steps == -1 and not _timers(trainer)
 
 
-def set_length(trainer: Trainer, length: DefaultLength) -> tuple[int, int]:
-    """Give a trainer the default length of a method.
+def claim_interval(trainer: Trainer) -> bool:
+    """Take the choice of the validation interval, unless the user made it.
+
+    The interval itself is only known when the data is set up. ``EarlyStopping`` decides before that whether it acts
+    after a validation or after every epoch, and for that only asks whether the interval is 1.
+
+    Returns:
+        Whether :func:`set_length` may set the interval.
+    """
+    ours = trainer.check_val_every_n_epoch == 1 and trainer.val_check_interval == 1.0
+    if ours:
+        trainer.check_val_every_n_epoch = FEWEST_EPOCHS
+    return ours
+
+
+def set_length(trainer: Trainer, length: DefaultLength, sets_interval: bool) -> tuple[int, int]:
+    """Give a trainer the default length of a method, or the user's ``min_epochs`` or ``min_steps`` if that is longer.
 
     Args:
         trainer: A trainer about to fit, without a length of its own.
         length: The default length.
+        sets_interval: Whether the validation interval may be set too.
 
     Returns:
         Epochs and steps.
     """
     steps_per_epoch = max(1, int(trainer.estimated_stepping_batches) // (trainer.max_epochs or 1))
-    epochs = length.in_epochs(steps_per_epoch)
-    if trainer.check_val_every_n_epoch == 1:
+    user_steps = trainer.min_steps or 0
+    epochs = max(length.in_epochs(steps_per_epoch), trainer.min_epochs or 0, math.ceil(user_steps / steps_per_epoch))
+    if sets_interval:
         # Validation sorts all pixels: after every epoch it would take longer than the training.
-        trainer.check_val_every_n_epoch = every = max(1, epochs // VALIDATIONS)
-        epochs = every * math.ceil(epochs / every)
+        trainer.check_val_every_n_epoch = max(FEWEST_EPOCHS, math.ceil(epochs / VALIDATIONS))
     trainer.fit_loop.max_epochs = epochs
     return epochs, epochs * steps_per_epoch
 

@@ -2,43 +2,50 @@
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from anomalib import LearningType
 from anomalib.data import Batch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim import Optimizer
 
-from anomalib_dmdd.models.components import DistillationModel
+from anomalib_dmdd.models.components import DistillationModel, Teacher
 from anomalib_dmdd.synthesis import AnomalySimulator, MildAugmentation
 
 from .checkpoint import KEY, adopt, describe
 from .finite import FiniteGuard
+from .holdout import ensure_validation_images
 from .images import ImageFileReport
-from .length import DefaultLength, has_no_length, set_length, training_progress
+from .last_model import LastModelMixin
+from .length import DefaultLength, claim_interval, has_no_length, set_length, training_progress
 from .post_processor import DistillationPostProcessor
 from .schedule import with_warmup_cosine
 
 logger = logging.getLogger(__name__)
 
 
-class DistillationMixin(LightningModule):
+class DistillationMixin(LastModelMixin):
     """Mixin for models that must also be direct subclasses of ``AnomalibModule``.
 
     Attributes:
         default_length: Length of the training if the user sets none.
         model: The network.
         augmentation: Applied to each training batch; ``None`` leaves the images as they are.
+        validate_every_n_epochs: Epochs between validations; None leaves the choice to trainer and default length.
     """
 
     default_length: ClassVar[DefaultLength] = DefaultLength(steps=5000)
     model: DistillationModel
     augmentation: MildAugmentation | None
     input_size: tuple[int, int] | None
+    validate_every_n_epochs: int | None = None
     _takes_default_length = False
+    _sets_interval = False
     _finite: FiniteGuard
 
     @property
@@ -48,16 +55,23 @@ class DistillationMixin(LightningModule):
 
     @trainer.setter
     def trainer(self, trainer: Trainer | None) -> None:
-        if trainer is not None and trainer.max_epochs is None:  # else the user, or this model before, has set a length
-            self._takes_default_length = has_no_length(trainer)
+        if trainer is not None and trainer.state.fn == TrainerFn.FITTING:
+            if self.validate_every_n_epochs is not None:
+                trainer.check_val_every_n_epoch = self.validate_every_n_epochs
+            if trainer.max_epochs is None:  # else the user, or this model before, has set a length
+                self._takes_default_length = has_no_length(trainer)
+                chosen = self.validate_every_n_epochs is not None
+                self._sets_interval = self._takes_default_length and not chosen and claim_interval(trainer)
         LightningModule.trainer.fset(self, trainer)  # type: ignore[attr-defined]
 
     def setup(self, stage: str) -> None:
-        """Take the default length unless the user set one."""
+        """Ensure that there are validation images, and take the default length unless the user set one."""
         super().setup(stage)
         self._finite = FiniteGuard()
+        if stage == "fit":
+            ensure_validation_images(self.trainer)
         if stage == "fit" and self._takes_default_length:
-            epochs, steps = set_length(self.trainer, self.default_length)
+            epochs, steps = set_length(self.trainer, self.default_length, self._sets_interval)
             logger.info("%s trains for %d epochs, %d steps.", type(self).__name__, epochs, steps)
 
     def on_fit_start(self) -> None:
@@ -68,16 +82,20 @@ class DistillationMixin(LightningModule):
             simulator.load_textures()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Calibrate a random teacher on the first batch."""
+        """Calibrate a random teacher on the first batch.
+
+        Raises:
+            ValueError: If the batch is too small for batch normalisation.
+        """
         super().on_train_batch_start(batch, batch_idx)
+        cells = batch.image[0, 0].numel() // self.model.size_divisor**2
+        if len(batch.image) * cells == 1:
+            raise ValueError(
+                "Batch normalisation needs more than one value: a batch of one image leaves one cell in the deepest "
+                "features. Use a larger --data.train_batch_size or larger images."
+            )
         if self.trainer.global_step == 0:
             self.model.calibrate(batch.image)
-
-    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
-        """Stop at the user's last step in a way that makes Lightning validate, so that the thresholds are set."""
-        super().on_train_batch_end(*args, **kwargs)
-        if self.trainer.global_step == self.trainer.max_steps:
-            self.trainer.should_stop = True
 
     @property
     def training_progress(self) -> float:
@@ -88,11 +106,18 @@ class DistillationMixin(LightningModule):
         """The optimiser with the schedule of :func:`with_warmup_cosine` over this training."""
         return with_warmup_cosine(optimizer, lambda: self.training_progress)
 
+    def build_teacher(
+        self, backbone: str, layers: Sequence[str] | None, pre_trained: bool, weights: str | Path | None
+    ) -> Teacher:
+        """The teacher, checked with an image of the model's own input size."""
+        return Teacher(backbone, layers, pre_trained, weights, image_size=self.input_size or (256, 256))
+
     def check_input_size(self) -> None:
-        """Refuse an input size that the network cannot process, before anything is trained.
+        """Refuse an input size that network or post-processor cannot process, before anything is trained.
 
         Raises:
-            ValueError: If height or width is not a multiple of what the network needs.
+            ValueError: If height or width is not a multiple of what the network needs, or too small for the settings of
+                the post-processor.
         """
         size, divisor = self.input_size, self.model.size_divisor
         if size and any(side % divisor for side in size):
@@ -101,6 +126,8 @@ class DistillationMixin(LightningModule):
                 f"The pre-processor resizes images to {tuple(size)}, but {type(self).__name__} with this backbone "
                 f"needs a height and width that are multiples of {divisor}, for example {fitting}."
             )
+        if size and isinstance(self.post_processor, DistillationPostProcessor):
+            self.post_processor.check_size(size)
 
     def augmented(self, images: Tensor) -> Tensor:
         """Mildly augmented images ``(N, 3, H, W)``; unchanged if the data module has augmentations of its own."""
@@ -149,6 +176,7 @@ class DistillationMixin(LightningModule):
     @property
     def trainer_arguments(self) -> dict[str, Any]:
         """No sanity validation, because it would set thresholds for an untrained model."""
+        self._went_on_from = None  # the Engine asks once a command, so only the test within the same command sees it
         return {"num_sanity_val_steps": 0}
 
     @property

@@ -1,6 +1,8 @@
 """From a raw anomaly map to score, threshold and mask: what the three models share."""
 
 import logging
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -8,7 +10,11 @@ from anomalib.data import Batch, InferenceBatch
 from anomalib.post_processing import PostProcessor
 from kornia.filters import filter2d_separable, get_gaussian_kernel1d
 from lightning import LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
+
+from .thresholds import expected_false_alarms, separating_threshold
+from .validation_scores import ScoredBatch, ValidationScores
 
 logger = logging.getLogger(__name__)
 
@@ -18,13 +24,21 @@ class DistillationPostProcessor(PostProcessor):
 
     Both run in the Engine and in the exported graph alike, and their settings are part of the checkpoint.
 
+    A validation sets the thresholds. With anomalies they have the best F1 score, and lie half way between the two
+    scores that they separate. Without anomalies they are a quantile of the normal scores. Without masks the image
+    threshold also is that of the pixels. Training on several devices gives every process the same thresholds, from
+    all images, each counted once.
+
+    Without a threshold, scores still lie in [0, 1], but nothing is labelled as anomalous. A score that is not a number
+    is reported as 1.
+
     Args:
         sigma: Standard deviation of the smoothing in pixels of the map; 0 leaves the map as it is. The default is
             that of RD4AD and of most methods since.
         top_k: The image score is the mean of that many highest pixels of the smoothed map: 1 is the maximum, 100 is
             DeSTSeg's choice.
         normal_quantile: With a validation set that holds no anomalies, the thresholds are set so that this share of
-            its images stays below them (our choice).
+            its images stays below them.
         **kwargs: Arguments of Anomalib's post-processor.
 
     Raises:
@@ -32,21 +46,36 @@ class DistillationPostProcessor(PostProcessor):
     """
 
     def __init__(self, sigma: float = 4.0, top_k: int = 1, normal_quantile: float = 0.98, **kwargs: Any) -> None:
-        if sigma < 0 or top_k < 1 or not 0 < normal_quantile <= 1:
+        if not 0 <= sigma < math.inf or top_k < 1 or top_k != int(top_k) or not 0 < normal_quantile <= 1:
             raise ValueError(
-                "post_processor: sigma must be at least 0, top_k at least 1 and normal_quantile in (0, 1]; "
+                "post_processor: sigma must be at least 0, top_k a whole number from 1 and normal_quantile in (0, 1]; "
                 f"got sigma={sigma}, top_k={top_k}, normal_quantile={normal_quantile}."
             )
         super().__init__(**kwargs)
         self.sigma = sigma
-        self.top_k = top_k
+        self.top_k = int(top_k)
         self.normal_quantile = normal_quantile
-        self._normal_scores: list[Tensor] = []  # per validation batch: image scores and map maxima, (2, N)
-        self._anomalies_seen = False
+        self._batches: list[ScoredBatch] = []
+        self._said: set[str] = set()
 
     @property
     def _checkpoint_config_keys(self) -> tuple[str, ...]:
         return (*super()._checkpoint_config_keys, "sigma", "top_k", "normal_quantile")
+
+    def check_size(self, size: Sequence[int]) -> None:
+        """Refuse settings that do not fit maps of this height and width in pixels.
+
+        Raises:
+            ValueError: If the smoothing kernel or the number of pixels of the image score is too large.
+        """
+        radius, pixels = int(4 * self.sigma + 0.5), size[0] * size[1]
+        if radius >= min(size):
+            raise ValueError(
+                f"post_processor: sigma={self.sigma} smooths over {2 * radius + 1} pixels, more than maps of "
+                f"{size[0]}x{size[1]} can reflect. Use a sigma below {min(size) / 4 - 0.125:g}."
+            )
+        if self.top_k > pixels:
+            raise ValueError(f"post_processor: top_k={self.top_k} is more than the {pixels} pixels of the map.")
 
     def smooth(self, anomaly_map: Tensor) -> Tensor:
         """Gaussian smoothing of a map ``(N, 1, H, W)`` or ``(N, H, W)``, reflected at the border."""
@@ -65,16 +94,28 @@ class DistillationPostProcessor(PostProcessor):
 
     @staticmethod
     def _normalize(preds: Tensor | None, norm_min: Tensor, norm_max: Tensor, threshold: Tensor) -> Tensor | None:
-        """``r^2 / (1 + r^2)``, r in units of the threshold: 0.5 there, 0.8 at twice and 0.2 at half of it (our choice).
+        """``r^2 / (1 + r^2)``, r in units of the threshold: 0.5 there, 0.8 at twice and 0.2 at half of it.
 
-        Anomalib's straight line is cut off at 0 and 1. With a threshold near the top of the range that takes most of
-        the background, which then cannot be ranked any more (measured, see docs/results.md).
+        Anomalib clips its linear scale to [0, 1]. With a threshold near the top of the range that takes most of the
+        background, which then cannot be ranked any more (measured, see docs/results.md).
         """
         del norm_min, norm_max
         if preds is None:
             return None
-        squared = (preds.float().clamp_min(0) / threshold.clamp_min(torch.finfo(torch.float32).eps)) ** 2
-        return torch.where(threshold.isnan(), preds.float(), squared / (1 + squared))
+        unit = torch.where(threshold.isnan(), 1.0, threshold.clamp_min(torch.finfo(torch.float32).eps))
+        squared = (preds.float().clamp_min(0) / unit) ** 2
+        score = squared / (1 + squared)
+        return torch.where(score.isnan(), 1.0, score)  # a score that is not a number must not pass as good
+
+    @property
+    def normalized_image_threshold(self) -> Tensor:
+        """Threshold of normalised image scores; without a threshold 1, which no score exceeds."""
+        return torch.where(self.image_threshold.isnan(), 1.0, 1.0 - self.image_sensitivity)
+
+    @property
+    def normalized_pixel_threshold(self) -> Tensor:
+        """Threshold of normalised maps; without a threshold 1, which no pixel exceeds."""
+        return torch.where(self.pixel_threshold.isnan(), 1.0, 1.0 - self.pixel_sensitivity)
 
     def forward(self, predictions: InferenceBatch) -> InferenceBatch:
         """Smooth, score, normalise and threshold raw predictions (the exported graph)."""
@@ -88,40 +129,96 @@ class DistillationPostProcessor(PostProcessor):
     def post_process_batch(self, batch: Batch) -> None:
         """Smooth, score, normalise and threshold a batch of the Engine in place."""
         self._smooth_and_score(batch)
+        if not batch.pred_score.isfinite().all():
+            logger.warning("Scores are not finite, reported as 1: %s", getattr(batch, "image_path", None) or "a batch")
         super().post_process_batch(batch)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Say each message again in a new run."""
+        del trainer, pl_module, stage
+        self._said = set()
+
+    def _say_once(self, level: int, message: str, *values: object) -> None:
+        """Log a message on the first process, once a run and not after every validation."""
+        if message not in self._said:
+            self._said.add(message)
+            rank_zero_only(logger.log)(level, message, *values)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget the scores of the last validation."""
         del trainer, pl_module
-        self._normal_scores, self._anomalies_seen = [], False
+        self._batches = []
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Batch, *args: Any, **kwargs: Any
     ) -> None:
-        """Smooth and score the batch before Anomalib collects its statistics."""
+        """Smooth and score a batch, and keep what the thresholds need of it."""
+        del trainer, pl_module, args, kwargs
         self._smooth_and_score(outputs)
-        self._normal_scores.append(torch.stack([outputs.pred_score, outputs.anomaly_map.flatten(1).amax(1)]))
-        self._anomalies_seen |= bool(outputs.gt_label.any())
-        super().on_validation_batch_end(trainer, pl_module, outputs, *args, **kwargs)
+        self._batches.append(ScoredBatch.of(outputs))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Set thresholds and range; without anomalies from a quantile of the normal scores."""
-        fall_back = self.enable_thresholding and self._normal_scores and not self._anomalies_seen
-        if fall_back:  # Anomalib would take the highest normal score: one odd image decides
-            self._image_threshold_metric.reset()
-            self._pixel_threshold_metric.reset()
-        super().on_validation_epoch_end(trainer, pl_module)
-        if fall_back:
-            scores = torch.cat(self._normal_scores, dim=1).float()
-            image, pixel = scores.quantile(self.normal_quantile, dim=1)
+        """Set thresholds and range from the scores of all processes.
+
+        Every process must get here and make the same calls, whatever its own images are.
+        """
+        del trainer, pl_module
+        scores = ValidationScores(self._batches, self._image_threshold.device)
+        self._batches = []
+        if scores.broken:
+            self._say_once(
+                logging.ERROR,
+                "%d validation images are left out of the thresholds, because their scores are not finite. The first "
+                "is %s. If there are more, the training has diverged.",
+                len(scores.broken),
+                scores.broken[0],
+            )
+        if self.enable_normalization and len(scores.image):
+            for name, values in (("image", scores.image), ("pixel", torch.cat([scores.lowest, scores.highest]))):
+                getattr(self, f"{name}_min").copy_(values.min())
+                getattr(self, f"{name}_max").copy_(values.max())
+        if self.enable_thresholding:
+            image, pixel = self._thresholds(scores)
             self._image_threshold.copy_(image)
             self._pixel_threshold.copy_(pixel)
-            logger.warning(
-                "The validation set holds no anomalies (%d normal images), so no threshold can be fitted to them: the "
-                "thresholds are the %g quantile of the normal images' highest scores. Expect about %g %% of good "
-                "images to be flagged; set post_processor.normal_quantile or the sensitivities for another rate.",
-                scores.shape[1],
-                self.normal_quantile,
-                round(100 * (1 - self.normal_quantile), 3),
+
+    def _thresholds(self, scores: ValidationScores) -> tuple[Tensor, Tensor]:
+        """Thresholds of image scores and pixels; NaN stands for none."""
+        none = torch.full_like(self._image_threshold, torch.nan)
+        if not len(scores.image):
+            return none, none
+        if not scores.labels.any():
+            return self._from_normal_images(scores)
+        if scores.labels.all():
+            self._say_once(
+                logging.WARNING,
+                "The validation set holds no good images (%d anomalous ones): the threshold lies below the lowest of "
+                "their scores, so good images may be flagged. Add good images to the validation set.",
+                len(scores.image),
             )
-        self._normal_scores = []
+        image = separating_threshold(scores.image, scores.labels)
+        pixels, anomalous = scores.pixels()
+        if anomalous.any():
+            return image, separating_threshold(pixels, anomalous)
+        if self.enable_threshold_matching:
+            self._say_once(
+                logging.INFO,
+                "The validation images have no masks, so the threshold of the image scores is used for pixels too.",
+            )
+        return image, none
+
+    def _from_normal_images(self, scores: ValidationScores) -> tuple[Tensor, Tensor]:
+        """Quantiles of the image scores and of the highest pixels, and a message that says what they are worth."""
+        images, quantile = len(scores.image), self.normal_quantile
+        enough = math.ceil(1 / (1 - quantile)) if quantile < 1 else math.inf
+        self._say_once(
+            logging.WARNING,
+            "The validation set holds no anomalies, so the thresholds are the %g quantile of the scores of its %d "
+            "normal images. Expect about %.2g %% of good images to be flagged%s. Set post_processor.normal_quantile "
+            "or the sensitivities for another rate.",
+            quantile,
+            images,
+            100 * expected_false_alarms(images, quantile),
+            "" if images >= enough else f"; this is a rough guess, {images} images are few for that quantile",
+        )
+        return scores.image.quantile(quantile), scores.highest.quantile(quantile)

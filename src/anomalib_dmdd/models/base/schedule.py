@@ -9,7 +9,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 def with_warmup_cosine(optimizer: Optimizer, progress: Callable[[], float]) -> OptimizerLRSchedulerConfig:
-    """Add learning rates that rise over the first 5 % of the training and then fall to zero on a cosine.
+    """Add warm-up over the first 5 % of the training and cosine decay to zero.
 
     The last step is the one that is kept. At full rate its batch statistics would lag behind its weights.
 

@@ -46,7 +46,7 @@ def forward_distillation(features: BikdFeatures) -> Tensor:
 
 
 def backward_distillation(features: BikdFeatures, mask: Tensor, margin: float = 0.5, push: float = 0.5) -> Tensor:
-    """Backward distillation: the teacher agrees with the student on normal cells and differs on anomalous ones.
+    """Backward distillation: the teacher learns to differ from the student on anomalous cells alone.
 
     ``sum_k mean_N d(T(I_a), sg S(I_a)) + mean d(T(I), sg S(I)) + w mean_A max(0, m - d(T(I_a), sg S(I_a)))``
 
@@ -104,7 +104,9 @@ def _total(terms: Iterable[Tensor]) -> Tensor:
 
 
 class BikdLoss(nn.Module):
-    """Loss of BiKD: forward distillation, and while the teacher learns also backward distillation and the anchor.
+    """Loss of BiKD: forward distillation, backward distillation and anchor.
+
+    The last two count while the teacher learns.
 
     Args:
         margin: See :func:`backward_distillation`.

@@ -1,4 +1,4 @@
-"""Network of BiKD: a trainable teacher and its reverse student, with a frozen anchor during training."""
+"""Network of BiKD: trainable teacher, reverse student and frozen anchor."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from anomalib_dmdd.models.components import (
 
 
 class BikdFeatures(NamedTuple):
-    """Features of normal images I and their anomalous copies I_a, each a list of maps, shallow to deep."""
+    """Features of normal images I and their anomalous copies I_a, shallow to deep."""
 
     student: Sequence[Tensor]
     """S(I), maps ``(N, C_k, h_k, w_k)``; the others have the same shapes."""
@@ -33,7 +33,7 @@ class BikdFeatures(NamedTuple):
 
 
 class BikdModel(DistillationModel):
-    """Teacher and student that learn from each other, and a frozen anchor that limits how far the teacher moves.
+    """Teacher and student that learn from each other, and a frozen anchor.
 
     Args:
         teacher: The pre-trained network. It becomes the anchor, and the teacher starts as its trainable copy.
@@ -67,7 +67,7 @@ class BikdModel(DistillationModel):
             self.teacher.load_state_dict(self.anchor.state_dict())
 
     def calibrate(self, images: Tensor) -> None:
-        """Fit a random anchor to images ``(N, 3, H, W)`` and copy it to the teacher, once."""
+        """Fit a random anchor to images ``(N, 3, H, W)`` and copy it."""
         if self.anchor is not None and not self.anchor.loaded:
             self.anchor.calibrate(images)
             self.teacher.load_state_dict(self.anchor.state_dict())

@@ -5,7 +5,7 @@ from torch.nn import functional as F  # noqa: N812
 
 
 class MixedBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation with mixed statistics at test time: 15/16 running and 1/16 from the image itself.
+    """Batch normalisation that mixes 15/16 running and 1/16 per-image statistics at test time.
 
     In training every image contributes to the statistics that normalise it, which damps unusual images. Running
     statistics alone do not, so activations of an unusual image can diverge from layer to layer. Mixing both bounds

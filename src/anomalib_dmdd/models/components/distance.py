@@ -75,7 +75,7 @@ def upsample(distances: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def sum_of_layers(distances: Iterable[Tensor], images: Tensor) -> Tensor:
-    """Sum of the maps of all layers at the size of the images, the anomaly map of RD4AD.
+    """Sum of the maps of all layers at the size of the images.
 
     Args:
         distances: Maps ``(N, 1, h_k, w_k)``.

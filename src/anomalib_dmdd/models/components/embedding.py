@@ -10,7 +10,7 @@ from .residual import ResidualBlock, conv_bn
 
 
 class BottleneckEmbedding(nn.Module):
-    """One-class bottleneck embedding: joins the features of all layers at the deepest scale and compresses them.
+    """One-class bottleneck embedding: joins the features of all layers and compresses them.
 
     Args:
         channels: Channels of the inputs, shallow to deep.
@@ -49,7 +49,14 @@ class BottleneckEmbedding(nn.Module):
         )
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Map features ``(N, C_k, H / r_k, W / r_k)`` to ``(N, width, H / 2r, W / 2r)``, with the deepest stride r."""
+        """Embedding of the features of all layers.
+
+        Args:
+            features: Maps ``(N, C_k, H / r_k, W / r_k)``, shallow to deep; r is the deepest stride.
+
+        Returns:
+            Map ``(N, width, H / 2r, W / 2r)``.
+        """
         joined = torch.cat([reduce(level) for reduce, level in zip(self.reduce, features, strict=True)], dim=1)
         embedding: Tensor = self.compress(self.dropout(joined))
         return embedding
@@ -68,5 +75,5 @@ def _reduce(inputs: int, outputs: int, halvings: int) -> nn.Module:
 
 
 def bottleneck_width(channels: Sequence[int], outputs: int) -> int | None:
-    """Inner width of the residual blocks: half of the outputs for teachers as wide as a ResNet50, else ``None``."""
+    """Inner width of the residual blocks; ``None`` unless the teacher is as wide as a ResNet50."""
     return outputs // 2 if channels[-1] > 512 else None  # noqa: PLR2004  # the width where ResNets change their block

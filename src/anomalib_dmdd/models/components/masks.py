@@ -1,4 +1,4 @@
-"""Masks of simulated anomalies at the size of a feature map, and means over parts of one."""
+"""Masks of simulated anomalies at the size of a feature map, and masked means."""
 
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
@@ -8,7 +8,7 @@ ANOMALOUS_CELL = 0.5
 
 
 def anomalous_area(mask: Tensor, like: Tensor) -> Tensor:
-    """Share of anomalous area in each cell, so that thin defects do not vanish at coarse scales.
+    """Share of anomalous area in each cell; keeps thin defects at coarse scales.
 
     Args:
         mask: 1 where the image is anomalous, ``(N, 1, H, W)``.

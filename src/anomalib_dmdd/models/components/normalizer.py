@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 class DistanceNormalizer(nn.Module):
-    """Divides each distance map by its upper limit on normal images, so that no layer dominates.
+    """Divides distance maps by their upper limits on normal images, so no layer dominates.
 
     The limit is mean + 3 standard deviations over images and positions, as a moving average over the training.
 
@@ -34,11 +34,11 @@ class DistanceNormalizer(nn.Module):
 
     @torch.no_grad()
     def update(self, normal: Tensor) -> None:
-        """Update the limits with the maps ``(N, maps, h, w)`` of a batch of normal images."""
+        """Update the limits with maps ``(N, maps, h, w)`` of normal images."""
         std, mean = torch.std_mean(normal.float(), dim=(0, 2, 3), keepdim=True)
         self.limit.lerp_(mean + 3 * std, torch.where(self.fresh, 1.0, self.momentum))
         self.fresh.fill_(False)  # noqa: FBT003
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Normalised maps ``(N, maps, h, w)``: about 1 where a distance is high for a normal image."""
+        """Normalised maps ``(N, maps, h, w)``; 1 is high for a normal image."""
         return maps / self.limit

@@ -10,7 +10,7 @@ from .residual import ResidualBlock
 
 
 class DecoderStudent(nn.Module):
-    """Mirror image of the teacher: one residual stage per layer, with transposed convolutions for its strides.
+    """Mirror image of the teacher: residual stages with transposed convolutions for its strides.
 
     Args:
         width: Channels of the embedding, which has twice the deepest stride.

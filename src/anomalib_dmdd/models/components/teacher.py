@@ -80,7 +80,7 @@ class Teacher(nn.Module):
         return _features_only(self.backbone, out_indices=self.indices)
 
     def trainable_copy(self) -> "Teacher":
-        """A copy that learns, except for its batch normalisation and what lies before its first layer.
+        """A copy that learns, except for its stem and batch normalisation.
 
         Raises:
             ValueError: If nothing is left to learn.

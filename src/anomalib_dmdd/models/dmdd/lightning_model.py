@@ -15,7 +15,6 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from anomalib_dmdd.models.base import DistillationMixin
-from anomalib_dmdd.models.components import Teacher
 from anomalib_dmdd.synthesis import AnomalySimulator, MildAugmentation
 
 from .loss import DmddLoss
@@ -43,6 +42,9 @@ class Dmdd(DistillationMixin, AnomalibModule):
             ``abnormality``.
         augment: Whether each training image is rotated, shifted, scaled and brightened a little. It has no effect if
             the data module has augmentations of its own.
+        validate_every_n_epochs: Epochs between validations, which set the thresholds; it takes precedence over the
+            trainer's ``check_val_every_n_epoch``. By default a training without a length validates about ten times,
+            and one with a length as often as the trainer says. The last model is always validated.
         pre_processor: A pre-processor of Anomalib, True for the default one, False for none.
         post_processor: A post-processor of Anomalib, True for :class:`DistillationPostProcessor`, False for none.
         evaluator: An evaluator of Anomalib, True for the default one, False for none.
@@ -72,6 +74,7 @@ class Dmdd(DistillationMixin, AnomalibModule):
         foreground: bool = True,
         anomaly_map_mode: AnomalyMapMode = "head_x_normality",
         augment: bool = True,
+        validate_every_n_epochs: int | None = None,
         pre_processor: PreProcessor | bool = True,
         post_processor: PostProcessor | bool = True,
         evaluator: Evaluator | bool = True,
@@ -80,10 +83,11 @@ class Dmdd(DistillationMixin, AnomalibModule):
         super().__init__(
             pre_processor=pre_processor, post_processor=post_processor, evaluator=evaluator, visualizer=visualizer
         )
-        teacher = Teacher(backbone, layers, pre_trained, teacher_weights)
+        teacher = self.build_teacher(backbone, layers, pre_trained, teacher_weights)
         self.model = DmddModel(teacher, anomaly_map_mode)
         self.check_input_size()
         self.augmentation = MildAugmentation() if augment else None
+        self.validate_every_n_epochs = validate_every_n_epochs
         self.simulator = AnomalySimulator(textures=textures, foreground=foreground)
         self.loss = DmddLoss()
 

@@ -96,7 +96,7 @@ def segmentation(logits: Tensor, mask: Tensor) -> Tensor:
 
 
 class DmddLoss(nn.Module):
-    """Loss of DMDD: NGM, AIM and the segmentation loss of pairs of normal and anomalous images."""
+    """Loss of DMDD: NGM, AIM and the loss of the segmentation head."""
 
     def forward(self, features: DmddFeatures, mask: Tensor) -> DmddLossParts:
         """The three terms, whose sum is the loss.

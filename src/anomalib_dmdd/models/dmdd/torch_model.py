@@ -27,7 +27,7 @@ AnomalyMapMode = Literal["head_x_normality", "head", "sum", "normality", "abnorm
 
 
 class DmddFeatures(NamedTuple):
-    """Features of normal images I and their anomalous copies I_a, each a list of maps, shallow to deep."""
+    """Features of normal images I and their anomalous copies I_a, shallow to deep."""
 
     teacher: Sequence[Tensor]
     """T(I), maps ``(N, C_k, h_k, w_k)``; the others have the same shapes."""
@@ -107,7 +107,7 @@ class SegmentationHead(nn.Module):
         nn.init.constant_(self.sum.bias, -4.0)  # type: ignore[arg-type]  # it has a bias
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Logits ``(N, 1, h, w)`` of "this position is anomalous" from distance maps ``(N, maps, h, w)``."""
+        """Logits ``(N, 1, h, w)`` of an anomaly from distance maps ``(N, maps, h, w)``."""
         stem = self.stem(maps)
         fused = self.fuse(torch.cat([field(stem) for field in self.fields], dim=1))
         logits: Tensor = self.sum(maps) + self.correction(stem + self.attention(fused))
@@ -153,7 +153,7 @@ class DmddModel(DistillationModel):
         return [normality for normality, _ in branches], [abnormality for _, abnormality in branches]
 
     def distance_maps(self, teacher: list[Tensor], normality: list[Tensor], abnormality: list[Tensor]) -> Tensor:
-        """Distances of both branches from the teacher at the finest resolution, ``(N, 2 * layers, h_1, w_1)``."""
+        """Distances of both branches at the finest resolution, ``(N, 2 * layers, h_1, w_1)``."""
         maps = [cosine_distance(branch, target) for branch, target in zip(normality, teacher, strict=True)]
         maps += [cosine_distance(branch, target) for branch, target in zip(abnormality, teacher, strict=True)]
         finest = (teacher[0].shape[-2], teacher[0].shape[-1])
@@ -202,7 +202,7 @@ class DmddModel(DistillationModel):
         )
 
     def _select_map(self, maps: Tensor) -> Tensor:
-        """The reported map ``(N, 1, h, w)``, from normalised distances ``(N, 2 * layers, h, w)``."""
+        """Reported map ``(N, 1, h, w)`` of normalised distances ``(N, 2 * layers, h, w)``."""
         normality, abnormality = maps.chunk(2, dim=1)
         if self.anomaly_map_mode == "normality":
             return normality.sum(1, keepdim=True)

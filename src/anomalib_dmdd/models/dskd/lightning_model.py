@@ -15,7 +15,6 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from anomalib_dmdd.models.base import DefaultLength, DistillationMixin
-from anomalib_dmdd.models.components import Teacher
 from anomalib_dmdd.synthesis import MildAugmentation
 
 from .loss import DskdLoss
@@ -41,6 +40,9 @@ class Dskd(DistillationMixin, AnomalibModule):
             those of one, ``encoder`` or ``decoder``.
         augment: Whether each training image is rotated, shifted, scaled and brightened a little. It has no effect if
             the data module has augmentations of its own.
+        validate_every_n_epochs: Epochs between validations, which set the thresholds; it takes precedence over the
+            trainer's ``check_val_every_n_epoch``. By default a training without a length validates about ten times,
+            and one with a length as often as the trainer says. The last model is always validated.
         pre_processor: A pre-processor of Anomalib, True for the default one, False for none.
         post_processor: A post-processor of Anomalib, True for :class:`DistillationPostProcessor`, False for none.
         evaluator: An evaluator of Anomalib, True for the default one, False for none.
@@ -70,6 +72,7 @@ class Dskd(DistillationMixin, AnomalibModule):
         embedding_input: EmbeddingInput = "both",
         anomaly_map_mode: AnomalyMapMode = "harmonic",
         augment: bool = True,
+        validate_every_n_epochs: int | None = None,
         pre_processor: PreProcessor | bool = True,
         post_processor: PostProcessor | bool = True,
         evaluator: Evaluator | bool = True,
@@ -78,10 +81,11 @@ class Dskd(DistillationMixin, AnomalibModule):
         super().__init__(
             pre_processor=pre_processor, post_processor=post_processor, evaluator=evaluator, visualizer=visualizer
         )
-        teacher = Teacher(backbone, layers, pre_trained, teacher_weights)
+        teacher = self.build_teacher(backbone, layers, pre_trained, teacher_weights)
         self.model = DskdModel(teacher, embedding_input, anomaly_map_mode)
         self.check_input_size()
         self.augmentation = MildAugmentation() if augment else None
+        self.validate_every_n_epochs = validate_every_n_epochs
         self.loss = DskdLoss()
 
     def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> Tensor:

@@ -1,4 +1,4 @@
-"""Network of DSKD: a teacher and two students of inverted structure with an embedding between them."""
+"""Network of DSKD: a teacher and two students of inverted structure."""
 
 from typing import Literal, NamedTuple
 
@@ -22,7 +22,7 @@ EmbeddingInput = Literal["both", "student", "teacher"]
 
 
 class DskdFeatures(NamedTuple):
-    """Features of normal images, each a list of maps ``(N, C_k, h_k, w_k)``, shallow to deep."""
+    """Features of normal images: maps ``(N, C_k, h_k, w_k)``, shallow to deep."""
 
     teacher: list[Tensor]
     encoder: list[Tensor]
@@ -92,7 +92,7 @@ class DskdModel(DistillationModel):
         return InferenceBatch(anomaly_map=anomaly_map, pred_score=anomaly_map.amax(dim=(-3, -2, -1)))
 
     def _select_map(self, target: Tensor, encoder: Tensor, decoder: Tensor) -> Tensor:
-        """The reported distances ``(N, 1, h, w)`` of one layer, from features ``(N, C, h, w)``."""
+        """Reported distances ``(N, 1, h, w)`` of one layer, from its features."""
         # Clamp: rounding can make distances zero or slightly negative, and the denominator must stay positive.
         first, second = (cosine_distance(student, target).clamp_min(1e-5) for student in (encoder, decoder))
         if self.anomaly_map_mode == "harmonic":

@@ -68,9 +68,46 @@ def test_normalisation_puts_the_threshold_at_half_and_keeps_all_ranks() -> None:
     assert 0 <= normalised.min() < normalised.max() <= 1
 
 
-def test_scores_that_are_not_validated_stay_raw() -> None:
+def test_without_a_threshold_scores_rank_and_nothing_is_labelled() -> None:
     maps = 3 * torch.rand(2, 1, 16, 16)
-    assert torch.equal(DistillationPostProcessor(sigma=0)(InferenceBatch(anomaly_map=maps)).anomaly_map, maps)
+    predictions = DistillationPostProcessor(sigma=0, image_sensitivity=0.9)(InferenceBatch(anomaly_map=maps))
+    assert 0 <= predictions.anomaly_map.min() < predictions.anomaly_map.max() <= 1
+    assert torch.equal(predictions.anomaly_map.flatten().argsort(), maps.flatten().argsort())
+    assert predictions.pred_label.dtype == torch.bool
+    assert not predictions.pred_label.any()
+    assert not predictions.pred_mask.any()
+
+
+def test_a_map_that_is_not_a_number_does_not_pass_as_good(caplog: pytest.LogCaptureFixture) -> None:
+    post_processor = DistillationPostProcessor(sigma=0)
+    maps = torch.rand(4, 1, 8, 8)
+    maps[2:] += 2
+    validate(post_processor, maps, [0, 0, 1, 1])
+    maps[0, 0, 3, 3], maps[1, 0, 3, 3] = torch.nan, torch.inf
+    predictions = post_processor(InferenceBatch(anomaly_map=maps))
+    assert predictions.pred_score[:2].tolist() == [1, 1]
+    assert predictions.anomaly_map.isfinite().all()
+    assert predictions.pred_label.all()
+    batch = ImageBatch(image=torch.zeros(4, 3, 8, 8), anomaly_map=maps.clone(), image_path=list("abcd"))
+    post_processor.on_predict_batch_end(None, None, batch)
+    assert "not finite" in caplog.text
+
+
+def test_a_score_that_is_not_a_number_is_left_out_of_the_thresholds(caplog: pytest.LogCaptureFixture) -> None:
+    post_processor, expected = DistillationPostProcessor(sigma=0), DistillationPostProcessor(sigma=0)
+    maps = torch.rand(6, 1, 8, 8)
+    maps[3:] += 2
+    validate(expected, maps, [0, 0, 0, 1, 1, 1])
+    assert not caplog.records
+    broken = torch.cat([maps, torch.full((1, 1, 8, 8), torch.nan)])
+    validate(post_processor, broken, [0, 0, 0, 1, 1, 1, 0])
+    assert "1 validation images are left out" in caplog.text
+    for name, value in expected.named_buffers():
+        assert value.isfinite()
+        assert torch.equal(post_processor.get_buffer(name), value)
+    validate(post_processor, broken[-1:], [0])  # no image is left
+    assert post_processor.image_threshold.isnan()
+    assert not post_processor(InferenceBatch(anomaly_map=maps)).pred_label.any()
 
 
 def test_normalisation_of_maps_that_are_zero() -> None:
@@ -92,30 +129,81 @@ def test_settings_survive_a_checkpoint() -> None:
 def test_thresholds_from_normal_images_alone(caplog: pytest.LogCaptureFixture) -> None:
     post_processor = DistillationPostProcessor(sigma=0, top_k=3, normal_quantile=0.75)
     maps = torch.rand(40, 1, 16, 16)
-    with caplog.at_level(logging.WARNING):
-        validate(post_processor, maps, [0] * 40)
+    validate(post_processor, maps, [0] * 40)
+    validate(post_processor, maps, [0] * 40)
     pixels = np.sort(maps.numpy().reshape(40, -1), axis=1)
     assert float(post_processor.image_threshold) == pytest.approx(np.quantile(pixels[:, -3:].mean(1), 0.75), abs=1e-5)
     assert float(post_processor.pixel_threshold) == pytest.approx(np.quantile(pixels[:, -1], 0.75), abs=1e-5)
-    assert [record for record in caplog.records if "no anomalies (40 normal images)" in record.getMessage()]
-    assert len(caplog.records) == 1  # Anomalib's own warning speaks of another threshold
+    assert len(caplog.records) == 1  # once a run, and Anomalib's own warning speaks of another threshold
+    assert "its 40 normal images. Expect about 26 %" in caplog.text
+    assert "rough guess" not in caplog.text
     predictions = post_processor(InferenceBatch(anomaly_map=maps))
     assert int(predictions.pred_label.sum()) == 10
 
 
-def test_thresholds_from_anomalies_are_anomalibs(caplog: pytest.LogCaptureFixture) -> None:
+def test_few_normal_images_promise_little(caplog: pytest.LogCaptureFixture) -> None:
+    validate(DistillationPostProcessor(sigma=0), torch.rand(9, 1, 8, 8), [0] * 9)
+    assert "its 9 normal images. Expect about 12 %" in caplog.text  # 2 % would need 50 images
+    assert "a rough guess, 9 images are few" in caplog.text
+
+
+def test_thresholds_lie_between_the_scores_that_they_separate(caplog: pytest.LogCaptureFixture) -> None:
     post_processor = DistillationPostProcessor(sigma=0)
     maps = torch.rand(4, 1, 16, 16)
     maps[2:, :, :, :8] += 2
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.INFO):
         validate(post_processor, maps, [0, 0, 1, 1])
     assert not caplog.records
     scores = maps.flatten(1).amax(1)
-    assert float(post_processor.image_threshold) == float(scores[2:].min())  # the best F1 of separable scores
-    assert not post_processor(InferenceBatch(anomaly_map=maps)).pred_label[:2].any()
+    middle = (scores[:2].max() + scores[2:].min()) / 2
+    assert float(post_processor.image_threshold) == pytest.approx(float(middle))
+    anomalous = torch.zeros_like(maps, dtype=torch.bool)
+    anomalous[2:, :, :, :8] = True
+    middle = (maps[~anomalous].max() + maps[anomalous].min()) / 2
+    assert float(post_processor.pixel_threshold) == pytest.approx(float(middle))
+    predictions = post_processor(InferenceBatch(anomaly_map=maps))
+    assert predictions.pred_label.tolist() == [False, False, True, True]  # also the weakest anomaly
+    assert torch.equal(predictions.pred_mask, anomalous)
 
 
-@pytest.mark.parametrize("setting", [{"sigma": -1.0}, {"top_k": 0}, {"normal_quantile": 0.0}])
+def test_anomalies_alone_are_all_found(caplog: pytest.LogCaptureFixture) -> None:
+    post_processor = DistillationPostProcessor(sigma=0)
+    maps = torch.rand(3, 1, 8, 8) + 1
+    validate(post_processor, maps, [1, 1, 1])
+    assert "holds no good images (3 anomalous ones)" in caplog.text
+    assert post_processor(InferenceBatch(anomaly_map=maps)).pred_label.all()
+
+
+def test_without_masks_pixels_take_the_image_threshold_and_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    post_processor = DistillationPostProcessor(sigma=0)
+    maps = torch.rand(4, 1, 8, 8)
+    maps[2:] += 2
+    batch = ImageBatch(image=torch.zeros(4, 3, 8, 8), anomaly_map=maps, gt_label=torch.tensor([0, 0, 1, 1]))
+    with caplog.at_level(logging.INFO):
+        post_processor.on_validation_epoch_start(None, None)
+        post_processor.on_validation_batch_end(None, None, batch)
+        post_processor.on_validation_epoch_end(None, None)
+    assert float(post_processor.pixel_threshold) == float(post_processor.image_threshold)
+    assert "no masks" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "setting", [{"sigma": -1.0}, {"sigma": np.nan}, {"top_k": 0}, {"top_k": 1.5}, {"normal_quantile": 0.0}]
+)
 def test_bad_settings(setting: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="sigma must be at least 0, top_k at least 1"):
+    with pytest.raises(ValueError, match="sigma must be at least 0, top_k a whole number from 1"):
         DistillationPostProcessor(**setting)
+
+
+@pytest.mark.parametrize(("setting", "message"), [({"sigma": 40.0}, "sigma=40.0"), ({"top_k": 5000}, "top_k=5000")])
+def test_settings_that_do_not_fit_the_map(setting: dict[str, float], message: str) -> None:
+    post_processor = DistillationPostProcessor(**setting)
+    post_processor.check_size((256, 256))
+    with pytest.raises(ValueError, match=message):
+        post_processor.check_size((64, 64))
+
+
+def test_the_largest_sigma_that_is_named_works() -> None:
+    post_processor = DistillationPostProcessor(sigma=64 / 4 - 0.126)
+    post_processor.check_size((64, 64))
+    assert post_processor.smooth(torch.rand(1, 1, 64, 64)).shape == (1, 1, 64, 64)

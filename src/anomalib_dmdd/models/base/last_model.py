@@ -1,0 +1,174 @@
+"""What is kept when a training ends: the last model with its own thresholds, or an interrupted one with a mark."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_only
+from torch import nn
+
+from .threshold_age import ThresholdAge
+
+logger = logging.getLogger(__name__)
+
+INTERRUPTED = "interrupted.ckpt"
+"""File of an interrupted training, beside the checkpoints of the trainer."""
+
+
+def ends_with_this_epoch(trainer: Trainer) -> bool:
+    """Whether the training is known to end, asked at the end of an epoch; all processes get the same answer."""
+    ends = (
+        trainer.should_stop
+        or trainer.current_epoch + 1 == trainer.max_epochs
+        or trainer.global_step == trainer.max_steps
+    )
+    return bool(trainer.strategy.reduce_boolean_decision(ends, all=False))
+
+
+def keeps_a_model(trainer: Trainer) -> bool:
+    """Whether a model is wanted at the end. ``ModelCheckpoint(save_top_k=0)`` says that none is."""
+    kept = [
+        bool(callback.save_top_k or callback.save_last)
+        for callback in trainer.checkpoint_callbacks
+        if isinstance(callback, ModelCheckpoint)
+    ]
+    return any(kept) or not kept
+
+
+def validate_now(trainer: Trainer) -> None:
+    """Run a validation from a hook of the training, as Lightning's training loop does."""
+    trainer.validating = True
+    trainer.fit_loop.epoch_loop.val_loop.run()
+    trainer.training = True
+
+
+def save_again(trainer: Trainer) -> None:
+    """Save the last model with its new thresholds, in place of what was saved before they were set."""
+    names = {"epoch": torch.tensor(trainer.current_epoch), "step": torch.tensor(trainer.global_step)}
+    for callback in trainer.checkpoint_callbacks:
+        if not isinstance(callback, ModelCheckpoint) or not callback.save_top_k:
+            continue
+        if callback.monitor is None or not callback.best_model_path:
+            path = callback.best_model_path or callback.format_checkpoint_name({**trainer.callback_metrics, **names})
+            trainer.save_checkpoint(path, weights_only=callback.save_weights_only)
+            callback.best_model_path = path
+
+
+class LastModelMixin(LightningModule):
+    """Mixin for models whose thresholds are set by a validation: the model that is saved last is validated last.
+
+    Attributes:
+        threshold_age: Whether the thresholds belong to the weights.
+        post_processor: Holds the thresholds.
+    """
+
+    threshold_age: ThresholdAge = ThresholdAge()
+    post_processor: nn.Module | None
+    _went_on_from: Any = None  # the checkpoint that a training has just gone on from
+
+    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        """Note how far the weights are trained."""
+        super().on_train_batch_end(*args, **kwargs)
+        self.threshold_age = self.threshold_age.trained(self.trainer.global_step)
+
+    def on_validation_epoch_end(self) -> None:
+        """Note that the post-processor has just set the thresholds."""
+        super().on_validation_epoch_end()
+        self.threshold_age = self.threshold_age.validated()
+
+    def on_train_epoch_end(self) -> None:
+        """Validate the last model before it is saved, however the training comes to its end."""
+        super().on_train_epoch_end()
+        ends = ends_with_this_epoch(self.trainer) and keeps_a_model(self.trainer)
+        if ends and not self.threshold_age.is_current:
+            validate_now(self.trainer)
+
+    def on_train_end(self) -> None:
+        """Validate the last model if the end was not to be foreseen, and say so if it has no threshold."""
+        super().on_train_end()
+        self._went_on_from = self.trainer.ckpt_path
+        if not keeps_a_model(self.trainer):
+            return
+        if not self.threshold_age.is_current:
+            validate_now(self.trainer)
+            save_again(self.trainer)
+        self.warn_of_thresholds()
+
+    def on_test_start(self) -> None:
+        """Warn of thresholds that are missing or old."""
+        super().on_test_start()
+        self.warn_of_thresholds()
+
+    def on_predict_start(self) -> None:
+        """Warn of thresholds that are missing or old."""
+        super().on_predict_start()
+        self.warn_of_thresholds()
+
+    def to_torch(self, *args: Any, **kwargs: Any) -> Path:
+        """Export as Anomalib does, and warn of thresholds that are missing or old."""
+        self.warn_of_thresholds()
+        path: Path = super().to_torch(*args, **kwargs)  # type: ignore[misc]
+        return path
+
+    def to_onnx(self, *args: Any, **kwargs: Any) -> Path:  # type: ignore[override]  # also a part of to_openvino
+        """Export as Anomalib does, and warn of thresholds that are missing or old."""
+        self.warn_of_thresholds()
+        path: Path = super().to_onnx(*args, **kwargs)  # type: ignore[assignment]
+        return path
+
+    def warn_of_thresholds(self) -> None:
+        """Log what a user must know before using labels and masks."""
+        if complaint := self.threshold_age.complaint(self.post_processor):
+            rank_zero_only(logger.warning)(complaint)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Mark the checkpoint with the steps behind its weights and thresholds."""
+        super().on_save_checkpoint(checkpoint)
+        self.threshold_age.save(checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Read the mark; keep the weights in the test of ``Engine.train``, which loads what the training began with."""
+        trainer = self._trainer
+        if self._went_on_from and trainer and trainer.testing and trainer.ckpt_path == self._went_on_from:
+            rank_zero_only(logger.warning)("The model that was just trained is tested, not %s.", trainer.ckpt_path)
+            checkpoint |= {"state_dict": self.state_dict(), "callbacks": {}}  # nor does best_model_path go back
+            return
+        super().on_load_checkpoint(checkpoint)
+        self.threshold_age = ThresholdAge.load(checkpoint)
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Callbacks of Anomalib, and one that keeps an interrupted training."""
+        return [*super().configure_callbacks(), KeepInterrupted()]  # type: ignore[misc]  # Anomalib's is a list
+
+
+class KeepInterrupted(Callback):
+    """Saves a checkpoint when a training is interrupted, also before its first validation."""
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Save the state of the training in :data:`INTERRUPTED`; never raises, for the first error must be seen."""
+        callback = trainer.checkpoint_callback
+        folder = callback.dirpath if isinstance(callback, ModelCheckpoint) else None
+        if trainer.state.fn != TrainerFn.FITTING or not trainer.global_step or not folder or not keeps_a_model(trainer):
+            return
+        path = f"{folder}/{INTERRUPTED}"
+        try:
+            # A validation that was cut short must not go on with its second half: its thresholds would rest on that.
+            trainer.fit_loop.epoch_loop.val_loop.batch_progress.reset()
+            # Not Trainer.save_checkpoint, which waits for the other processes: they may never come.
+            checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)  # noqa: SLF001
+            trainer.strategy.save_checkpoint(checkpoint, path)
+        except Exception:
+            logger.exception("The interrupted training could not be saved in %s.", path)
+            return
+        rank_zero_only(logger.warning)(
+            "Interrupted by %s at step %d. The state of the training is kept in %s: pass it as ckpt_path to go on.",
+            type(exception).__name__,
+            trainer.global_step,
+            path,
+        )
+        if isinstance(pl_module, LastModelMixin):
+            pl_module.warn_of_thresholds()

@@ -1,0 +1,67 @@
+"""Whether the thresholds of a model belong to its weights."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from anomalib.post_processing import PostProcessor
+from torch import nn
+
+KEY = "anomalib_dmdd_thresholds"
+"""Where a checkpoint holds a :class:`ThresholdAge`."""
+
+
+@dataclass(frozen=True)
+class ThresholdAge:
+    """Training steps behind the weights, and behind the weights that the thresholds were set for.
+
+    Attributes:
+        weights: Steps that the weights were trained for.
+        thresholds: Steps at the last validation; None if there was none.
+
+    Example:
+        >>> age = ThresholdAge().trained(100).validated().trained(150)
+        >>> (age.weights, age.thresholds, age.is_current)
+        (150, 100, False)
+    """
+
+    weights: int = 0
+    thresholds: int | None = None
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the last validation was of these weights."""
+        return self.thresholds == self.weights
+
+    def trained(self, steps: int) -> "ThresholdAge":
+        """The age after a training step."""
+        return replace(self, weights=steps)
+
+    def validated(self) -> "ThresholdAge":
+        """The age after a validation."""
+        return replace(self, thresholds=self.weights)
+
+    def save(self, checkpoint: dict[str, Any]) -> None:
+        """Write the age into a checkpoint, as plain numbers."""
+        checkpoint[KEY] = asdict(self)
+
+    @classmethod
+    def load(cls, checkpoint: dict[str, Any]) -> "ThresholdAge":
+        """Read the age from a checkpoint; checkpoints of earlier versions do not have it."""
+        return cls(**checkpoint.get(KEY, {}))
+
+    def complaint(self, post_processor: nn.Module | None) -> str | None:
+        """What a user must know before using labels and masks; None if all is well."""
+        if not isinstance(post_processor, PostProcessor) or not post_processor.enable_thresholding:
+            return None
+        if post_processor.image_threshold.isnan():
+            return (
+                "The model has no threshold, because no validation has set one. Scores and maps rank images and "
+                "pixels, but 0.5 has no meaning, and nothing is labelled as anomalous. Validate the model with good "
+                "images, better with some defective ones too."
+            )
+        if self.thresholds is not None and not self.is_current:
+            return (
+                f"The thresholds are older than the weights: they were set at step {self.thresholds}, but the weights "
+                f"are those of step {self.weights}. Labels and masks may be wrong until the model is validated again."
+            )
+        return None

@@ -1,0 +1,54 @@
+"""Thresholds from validation scores: pure functions, without Lightning."""
+
+from types import SimpleNamespace
+
+from anomalib.metrics import F1AdaptiveThreshold
+from torch import Tensor
+
+JUST_BELOW = 0.999
+"""Factor that puts a threshold below the lowest score, where there is no second score to put it half way to."""
+
+
+def separating_threshold(scores: Tensor, labels: Tensor) -> Tensor:
+    """Threshold with the best F1 score, half way between the two scores that it separates.
+
+    Anomalib's threshold is the lowest score that counts as anomalous. A label needs a score *above* the threshold, so
+    an image with just that score would be called good.
+
+    Args:
+        scores: Finite scores ``(N,)``, not negative.
+        labels: 1 for an anomaly and 0 for normal ``(N,)``, with at least one anomaly.
+
+    Returns:
+        The threshold, a scalar.
+
+    Example:
+        >>> from torch import tensor
+        >>> separating_threshold(tensor([1.0, 2.0, 4.0, 5.0]), tensor([0, 0, 1, 1]))
+        tensor(3.)
+    """
+    if labels.all():
+        return JUST_BELOW * scores.min()
+    metric = F1AdaptiveThreshold(fields=["scores", "labels"], sync_on_compute=False)
+    metric.update(SimpleNamespace(scores=scores, labels=labels.int()))
+    lowest_anomalous: Tensor = metric.compute()
+    below = scores[scores < lowest_anomalous]
+    return (lowest_anomalous + below.max()) / 2 if below.numel() else JUST_BELOW * lowest_anomalous
+
+
+def expected_false_alarms(images: int, quantile: float) -> float:
+    """Share of new good images to expect above a quantile of the scores of good images.
+
+    A new good image takes each rank among them with the same probability. So ``n`` images cannot support an expected
+    share below ``1 / (n + 1)``, whatever the quantile is.
+
+    Args:
+        images: Number of good images that the quantile was computed from.
+        quantile: The quantile, in (0, 1].
+
+    Example:
+        >>> [round(expected_false_alarms(images, 0.98), 3) for images in (9, 100, 10000)]
+        [0.116, 0.03, 0.02]
+    """
+    rank = 1 + (images - 1) * quantile
+    return 1 - rank / (images + 1)

@@ -1,0 +1,22 @@
+"""Commands of the documents: read from fenced blocks, word for word."""
+
+import re
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def blocks(document: Path) -> list[tuple[str, str]]:
+    """Language and text of every fenced block of a Markdown file."""
+    return re.findall(r"^```(\w+)\n(.*?)^```$", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+def commands(text: str) -> list[str]:
+    """Commands of a shell block, lines that end in a backslash joined."""
+    return [line.strip() for line in text.replace("\\\n", " ").splitlines() if line.strip()]
+
+
+def usage(script: Path) -> list[str]:
+    """Commands in the docstring of a script: lines that start with ``python examples/``."""
+    docstring = script.read_text().split('"""')[1]
+    return re.findall(r"^ *(python examples/.*)$", docstring.replace("\\\n", " "), flags=re.MULTILINE)

@@ -1,0 +1,73 @@
+"""Every command of README and of the examples, word for word, in a folder that holds what it names."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from documents import REPOSITORY, blocks, commands, usage
+from sandbox import make_sandbox, make_weight_cache, shell
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the documents use a POSIX shell")
+
+SHORTER = {
+    "anomalib train": "--trainer.max_steps 2 --trainer.accelerator cpu",
+    "examples/compare_models.py": "--trainer.max_steps 2 --timed_passes 2 --openvino",
+    "examples/custom_post_processor.py": "--steps 2 --image_size 64",
+    "examples/train_on_your_folder.py": "--steps 2 --image_size 64",
+}
+"""Appended to a command so that it takes seconds, by a part of the command."""
+
+NOT_RUN = {
+    "python3 -m venv": ".ci/run installs in this way",
+    "source .venv": ".ci/run uses this environment",
+    "pip install": ".ci/run installs in this way",
+    "pytest": "it would start itself",
+}
+ONLY_PARSED = {"--data MVTec": ("--print_config", "it would download MVTec AD")}
+"""Not run, or run with an option that ends after parsing, and the reason."""
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path, demo_root: Path) -> Path:
+    make_weight_cache(tmp_path / "cache", ["resnet18.tv_in1k"])
+    return make_sandbox(tmp_path, demo_root)
+
+
+def run(command: str, sandbox: Path, **environment: str) -> None:
+    if any(part in command for part in NOT_RUN):
+        return
+    parsed = next((option for part, (option, _) in ONLY_PARSED.items() if part in command), None)
+    suffix = parsed or next((suffix for part, suffix in SHORTER.items() if part in command), "")
+    done = shell(f"{command} {suffix}", sandbox, HF_HOME=str(sandbox / "cache"), **environment)
+    assert done.returncode == 0, f"{command} {suffix}\n{done.stdout}\n{done.stderr}"
+
+
+def test_readme(sandbox: Path) -> None:
+    found = blocks(REPOSITORY / "README.md")
+    assert {language for language, _ in found} == {"bash", "python"}
+    for number, (language, text) in enumerate(found):
+        if language == "bash":
+            for command in commands(text):
+                run(command, sandbox)
+        else:  # Lightning takes defaults of the Trainer from the environment, so that the block stays as it is
+            program = sandbox / f"block{number}.py"
+            program.write_text(text)
+            run(f"python {program.name}", sandbox, PL_TRAINER_MAX_STEPS="2", PL_TRAINER_ACCELERATOR="cpu")
+
+
+def test_usage_of_the_examples(sandbox: Path) -> None:
+    training = next(
+        command
+        for _, text in blocks(REPOSITORY / "README.md")
+        for command in commands(text)
+        if command.startswith("anomalib train") and "--data.root parts" in command
+    )
+    run(training, sandbox)
+    (checkpoint,) = (sandbox / "results").rglob("latest/weights/lightning/model.ckpt")
+    (sandbox / "path/to").mkdir(parents=True)
+    (sandbox / "path/to/model.ckpt").symlink_to(checkpoint)
+    for script in sorted((REPOSITORY / "examples").glob("*.py")):
+        lines = usage(script)
+        assert lines, f"{script.name} does not say how it is used"
+        for command in lines:
+            run(command, sandbox)

@@ -1,0 +1,217 @@
+"""However a training ends, the last model is kept, with thresholds of its own or with a mark that it has none."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from anomalib.data import Folder
+from anomalib.engine import Engine
+from anomalib.metrics import AUROC, Evaluator
+from anomalib.models import AnomalibModule
+from conftest import MODELS, build
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
+
+from anomalib_dmdd import DemoParts, Dskd
+from anomalib_dmdd.models.base import DefaultLength
+
+EngineFactory = Callable[..., Engine]
+SHORT = {"limit_train_batches": 2}
+
+
+def stopping(monitor: str, **settings: Any) -> EarlyStopping:
+    """Early stopping at the first check."""
+    mode = "max" if "AUROC" in monitor else "min"
+    return EarlyStopping(monitor, stopping_threshold=-1e9 if mode == "max" else 1e9, mode=mode, **settings)
+
+
+def kept(engine: Engine) -> dict[str, Any]:
+    """The checkpoint that a training has left."""
+    return torch.load(engine.best_model_path, weights_only=False)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"callbacks": [stopping("train_loss_epoch")]},
+        {"callbacks": [stopping("image_AUROC")]},
+        {"callbacks": [stopping("train_loss_epoch", check_on_train_epoch_end=True)], "check_val_every_n_epoch": 5},
+        {"max_steps": 3, "check_val_every_n_epoch": 10},
+        {"max_steps": 3},
+        {"max_epochs": 3, "check_val_every_n_epoch": 2},
+        {"max_epochs": 1, "limit_train_batches": 3, "val_check_interval": 2},
+        {"max_time": "00:00:00:01", "check_val_every_n_epoch": 1000},
+    ],
+    ids=["early-loss", "early-auroc", "early-between", "steps-between", "steps", "epochs-between", "batches", "time"],
+)
+def test_the_last_model_is_kept_with_its_own_thresholds(
+    settings: dict[str, Any],
+    parts: DemoParts,
+    engine: EngineFactory,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Dskd, "default_length", DefaultLength(epochs=30))
+    model = build("Dskd", evaluator=Evaluator(val_metrics=[AUROC(["pred_score", "gt_label"], prefix="image_")]))
+    run = engine(**SHORT | settings)
+    run.fit(model, datamodule=parts)
+    checkpoint = kept(run)
+    assert checkpoint["global_step"] == run.trainer.global_step > 0
+    assert checkpoint["anomalib_dmdd_thresholds"] == dict.fromkeys(("weights", "thresholds"), run.trainer.global_step)
+    assert checkpoint["state_dict"]["post_processor._image_threshold"].isfinite()
+    assert all(torch.equal(value, checkpoint["state_dict"][key]) for key, value in model.state_dict().items())
+    assert "threshold" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("argument", "trainer", "expected"),
+    [
+        (None, {}, (20, 2)),
+        (None, {"min_epochs": 31}, (31, 4)),
+        (None, {"min_steps": 50}, (25, 3)),
+        (None, {"check_val_every_n_epoch": 7}, (20, 7)),
+        (1, {}, (20, 1)),
+        (3, {"max_epochs": 9}, (9, 3)),
+        (None, {"max_epochs": 9}, (9, 1)),
+    ],
+)
+def test_length_and_interval_are_the_users(
+    argument: int | None,
+    trainer: dict[str, Any],
+    expected: tuple[int, int],
+    parts: DemoParts,
+    engine: EngineFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Stop(Callback):
+        def on_fit_start(self, trainer: Trainer, *_: Any) -> None:
+            seen.append((trainer.max_epochs, trainer.check_val_every_n_epoch))
+            trainer.limit_train_batches = 0
+
+    seen: list[tuple[int | None, int | None]] = []
+    model = build("Dskd", validate_every_n_epochs=argument)
+    monkeypatch.setattr(Dskd, "default_length", DefaultLength(epochs=20))
+    engine(callbacks=[Stop()], **SHORT, **trainer).fit(model, datamodule=parts)
+    assert seen == [expected]
+
+
+class Interrupt(Callback):
+    """Raises at a step, as Ctrl-C does."""
+
+    def __init__(self, step: int, error: type[BaseException] = KeyboardInterrupt) -> None:
+        self.step, self.error = step, error
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            raise self.error
+
+
+@pytest.mark.parametrize(
+    ("name", "step", "complaint"),
+    [(name, 1, "has no threshold") for name in MODELS] + [("Dskd", 3, "set at step 2, but the weights")],
+)
+def test_an_interrupted_training_is_kept_with_a_mark(
+    name: str, step: int, complaint: str, parts: DemoParts, engine: EngineFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(SystemExit):
+        (run := engine(max_epochs=2, callbacks=[Interrupt(step)], **SHORT)).fit(build(name), datamodule=parts)
+    path = next(Path(run.trainer.default_root_dir).rglob("interrupted.ckpt"))
+    few = {"limit_predict_batches": 1, "limit_test_batches": 1}
+    uses: list[Callable[[AnomalibModule], object]] = [
+        lambda model: engine(**few).predict(model, datamodule=parts, ckpt_path=path),
+        lambda model: engine(**few).test(model, datamodule=parts, ckpt_path=path),
+        lambda model: engine().export(model, "torch", ckpt_path=path),
+    ]
+    for use in uses:
+        caplog.clear()
+        use(build(name))
+        assert caplog.text.count(complaint) == 1
+    caplog.clear()
+    run = engine(max_epochs=2, **SHORT)
+    run.fit(build(name), datamodule=parts, ckpt_path=path)
+    assert run.trainer.global_step == 4
+    assert kept(run)["anomalib_dmdd_thresholds"] == {"weights": 4, "thresholds": 4}
+    assert "threshold" not in caplog.text
+
+
+def test_an_error_in_the_last_validation_does_not_cost_the_model(parts: DemoParts, engine: EngineFactory) -> None:
+    class Fail(Callback):
+        def on_validation_batch_end(self, *_: Any) -> None:
+            raise OSError
+
+    with pytest.raises(OSError):  # noqa: PT011  # Lightning raises it again as it is
+        (run := engine(max_epochs=1, callbacks=[Fail()], **SHORT)).fit(build("Dskd"), datamodule=parts)
+    path = next(Path(run.trainer.default_root_dir).rglob("interrupted.ckpt"))
+    run = engine(max_epochs=2, **SHORT)
+    run.fit(build("Dskd"), datamodule=parts, ckpt_path=path)
+    assert kept(run)["anomalib_dmdd_thresholds"] == {"weights": 4, "thresholds": 4}
+
+
+def folder_of(images: int, demo_root: Path, target: Path, **settings: Any) -> Folder:
+    """A data module with so many good images and nothing else."""
+    (target / "good").mkdir(parents=True)
+    for path in sorted(next(demo_root.rglob("train/good")).glob("*.png"))[:images]:
+        shutil.copy(path, target / "good")
+    return Folder("mine", normal_dir="good", root=target, train_batch_size=4, num_workers=0, **settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "trainer", "trained", "held_out"),
+    [({}, {}, 5, 3), ({"val_split_mode": "none"}, {}, 5, 3), ({}, {"limit_val_batches": 0}, 5, 3)],
+    ids=["automatic split", "no split", "limit"],
+)
+def test_good_images_are_held_out_where_there_is_no_validation(
+    settings: dict[str, Any],
+    trainer: dict[str, Any],
+    trained: int,
+    held_out: int,
+    demo_root: Path,
+    tmp_path: Path,
+    engine: EngineFactory,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    data = folder_of(9, demo_root, tmp_path / "nine", **settings)  # Anomalib takes one of them for the test
+    model, run = build("Dskd"), engine(max_epochs=2, **trainer)
+    run.fit(model, datamodule=data)
+    assert "3 of the 8 good training images are held out" in caplog.text
+    assert "its 3 normal images. Expect about 26 %" in caplog.text
+    assert (len(data.train_data), len(data.val_data)) == (trained, held_out)
+    assert not set(data.train_data.samples.image_path) & set(data.val_data.samples.image_path)
+    assert kept(run)["state_dict"]["post_processor._image_threshold"].isfinite()
+
+
+def test_too_few_images_to_hold_some_out(
+    demo_root: Path, tmp_path: Path, engine: EngineFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = folder_of(5, demo_root, tmp_path / "five", test_split_mode="none", val_split_mode="none")
+    run = engine(callbacks=[stopping("train_loss_epoch", check_on_train_epoch_end=True)])  # without a length
+    run.fit(build("Dskd"), datamodule=data)
+    assert "5 training images are too few" in caplog.text
+    assert "has no threshold" in caplog.text
+    caplog.clear()
+    predictions = engine().predict(build("Dskd"), data_path=tmp_path / "five/good", ckpt_path=run.best_model_path)
+    assert "has no threshold" in caplog.text
+    for batch in predictions:
+        assert not batch.pred_label.any()
+        assert not batch.pred_mask.any()
+        assert 0 <= batch.pred_score.min() <= batch.pred_score.max() <= 1
+        assert 0 <= batch.anomaly_map.min() <= batch.anomaly_map.max() <= 1
+
+
+def test_train_with_a_checkpoint_tests_what_it_has_trained(
+    parts: DemoParts, engine: EngineFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = engine(max_epochs=1, **SHORT)
+    first.fit(build("Dskd"), datamodule=parts)
+    model, second = build("Dskd"), engine(max_epochs=2, **SHORT)
+    second.train(model, datamodule=parts, ckpt_path=first.best_model_path)
+    trained = kept(second)["state_dict"]
+    assert all(torch.equal(value, trained[key]) for key, value in model.state_dict().items())
+    assert "The model that was just trained is tested" in caplog.text
+    second.test(model, datamodule=parts, ckpt_path=first.best_model_path)  # asked for by name
+    assert model.threshold_age.weights == 2
+    given = Dskd.load_from_checkpoint(first.best_model_path).state_dict()
+    assert all(torch.equal(value, given[key]) for key, value in model.state_dict().items())

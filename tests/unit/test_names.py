@@ -1,0 +1,28 @@
+"""A misspelt name in the command gets the nearest one."""
+
+import pytest
+from anomalib.cli.cli import AnomalibCLI
+
+from anomalib_dmdd.names import let_command_suggest, suggestion
+
+
+@pytest.mark.parametrize(
+    ("given", "nearest"),
+    [("Dmd", "Dmdd"), ("dskd", "Dskd"), ("MVTek", "MVTec"), ("DemoPart", "DemoParts"), ("Patchcor", "Patchcore")],
+)
+def test_the_nearest_name_comes_first(given: str, nearest: str) -> None:
+    message = suggestion(f"Errors:\n - Expected a dot import path string: {given}\nGiven value: {given}")
+    assert f"There is no '{given}'. Did you mean {nearest}" in message
+
+
+@pytest.mark.parametrize("message", ["--trainer.max_steps: expected int", "dot import path string: zzzzqqqq"])
+def test_other_errors_stay_as_they_are(message: str) -> None:
+    assert suggestion(message) == ""
+
+
+@pytest.mark.parametrize("arguments", [["--model", "Dmd"], ["--model", "Dmdd", "--data", "MVTek"]])
+def test_the_command_says_it_last(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    let_command_suggest()
+    with pytest.raises(SystemExit):
+        AnomalibCLI(["train", *arguments], run=False)
+    assert "Did you mean" in capsys.readouterr().err.splitlines()[-1]
