@@ -1,12 +1,13 @@
 """What a distillation model needs of Lightning and Anomalib."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
 from anomalib import LearningType
 from anomalib.data import Batch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim import Optimizer
@@ -14,8 +15,10 @@ from torch.optim import Optimizer
 from anomalib_dmdd.models.components import DistillationModel
 from anomalib_dmdd.synthesis import MildAugmentation
 
-from .length import DefaultLength, has_no_length, set_length, training_progress
+from .length import DefaultLength, has_no_length, set_length, time_progress, training_progress
 from .post_processor import DistillationPostProcessor
+from .random_state import StepSeeds
+from .replicas import EqualReplicas
 from .schedule import with_warmup_cosine
 
 logger = logging.getLogger(__name__)
@@ -35,6 +38,7 @@ class DistillationMixin(LightningModule):
     augmentation: MildAugmentation | None
     input_size: tuple[int, int] | None
     _takes_default_length = False
+    _time_progress: float | None = None
 
     @property
     def trainer(self) -> Trainer:
@@ -47,12 +51,10 @@ class DistillationMixin(LightningModule):
             self._takes_default_length = has_no_length(trainer)
         LightningModule.trainer.fset(self, trainer)  # type: ignore[attr-defined]
 
-    def setup(self, stage: str) -> None:
-        """Take the default length unless the user set one."""
-        super().setup(stage)
-        if stage == "fit" and self._takes_default_length:
-            epochs, steps = set_length(self.trainer, self.default_length)
-            logger.info("%s trains for %d epochs, %d steps.", type(self).__name__, epochs, steps)
+    def configure_callbacks(self) -> Sequence[Callback]:
+        """Anomalib's callbacks, and those that make a training repeatable and its replicas equal."""
+        callbacks = super().configure_callbacks()
+        return [*(callbacks if isinstance(callbacks, Sequence) else [callbacks]), StepSeeds(), EqualReplicas()]
 
     def on_fit_start(self) -> None:
         """Load the teacher's weights, unless they came with a checkpoint."""
@@ -60,8 +62,9 @@ class DistillationMixin(LightningModule):
         self.model.load_pretrained()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Calibrate a random teacher on the first batch."""
+        """Calibrate a random teacher on the first batch, and read the clock."""
         super().on_train_batch_start(batch, batch_idx)
+        self._time_progress = time_progress(self.trainer)
         if self.trainer.global_step == 0:
             self.model.calibrate(batch.image)
 
@@ -74,10 +77,17 @@ class DistillationMixin(LightningModule):
     @property
     def training_progress(self) -> float:
         """Share of the training that is done, in [0, 1]."""
-        return training_progress(self.trainer, self.default_length)
+        return training_progress(self.trainer, self.default_length, self._time_progress)
 
     def with_warmup_cosine(self, optimizer: Optimizer) -> OptimizerLRSchedulerConfig:
-        """The optimiser with the schedule of :func:`with_warmup_cosine` over this training."""
+        """The optimiser with the schedule of :func:`with_warmup_cosine` over this training.
+
+        The default length is set here unless the user set one. In ``setup`` it would be too early: Lightning counts the
+        steps with an iterator over the data, and would draw their order before a checkpoint has restored the seed.
+        """
+        if self._takes_default_length:
+            epochs, steps = set_length(self.trainer, self.default_length)
+            logger.info("%s trains for %d epochs, %d steps.", type(self).__name__, epochs, steps)
         return with_warmup_cosine(optimizer, lambda: self.training_progress)
 
     def check_input_size(self) -> None:
