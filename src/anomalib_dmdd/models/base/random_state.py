@@ -47,11 +47,11 @@ class StepSeeds(Callback):
         self.seed = checkpoint["callbacks"].get(self.state_key, {}).get("seed", self.seed)
         # Before Lightning makes the first iterator over the data, which draws their order.
         self._seed_epoch(trainer, checkpoint["global_step"])
-        if trainer.is_global_zero and not checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]:
+        if trainer.is_global_zero and not ends_an_epoch(checkpoint):
             logger.warning(
-                "The checkpoint is from the middle of an epoch, and the order of its images is not stored. The rest of "
-                "the epoch draws images anew, so the weights will differ from those of an uninterrupted training. "
-                "A checkpoint from the end of an epoch has no such difference."
+                "The checkpoint was written before the end of an epoch, and the order of the images is not stored. The "
+                "rest of the epoch draws images anew, so the weights will differ from those of an uninterrupted "
+                "training. A checkpoint from the end of an epoch has no such difference."
             )
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
@@ -66,6 +66,12 @@ class StepSeeds(Callback):
 
     def _seed_epoch(self, trainer: Trainer, step: int) -> None:
         seed_generators(self.seed, 0, trainer.global_rank, step)
+
+
+def ends_an_epoch(checkpoint: dict[str, Any]) -> bool:
+    """Whether a checkpoint was written behind the last batch of an epoch, the batch's own hooks included."""
+    batches: dict[str, Any] = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+    return bool(batches["is_last_batch"] and batches["current"]["completed"] == batches["current"]["ready"])
 
 
 def chosen_seed() -> int:
