@@ -3,5 +3,6 @@
 from .length import DefaultLength
 from .mixin import DistillationMixin
 from .post_processor import DistillationPostProcessor
+from .replicas import zero_of
 
-__all__ = ["DefaultLength", "DistillationMixin", "DistillationPostProcessor"]
+__all__ = ["DefaultLength", "DistillationMixin", "DistillationPostProcessor", "zero_of"]

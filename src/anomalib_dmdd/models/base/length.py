@@ -74,7 +74,7 @@ def set_length(trainer: Trainer, length: DefaultLength, sets_interval: bool) -> 
     return epochs, epochs * steps_per_epoch
 
 
-def training_progress(trainer: Trainer, length: DefaultLength) -> float:
+def training_progress(trainer: Trainer, length: DefaultLength, time_share: float | None = None) -> float:
     """Share of the training that is done, in [0, 1], by whichever of steps, epochs and time ends it first.
 
     It depends on the state of the trainer alone, so a resumed training continues where it stopped.
@@ -82,18 +82,29 @@ def training_progress(trainer: Trainer, length: DefaultLength) -> float:
     Args:
         trainer: The trainer.
         length: Used if the trainer has no end of its own.
+        time_share: Output of :func:`time_progress` for the current step.
     """
-    shares = [
-        timer.time_elapsed() / max(1e-9, timer.time_elapsed() + left)
-        for timer in _timers(trainer)
-        if (left := timer.time_remaining()) is not None
-    ]
+    shares = [] if time_share is None else [time_share]
     steps = trainer.estimated_stepping_batches
     if not shares and not math.isfinite(steps):
         steps = length.steps
     if math.isfinite(steps):
         shares.append(trainer.global_step / max(1, steps))
     return min(1.0, max(shares))
+
+
+def time_progress(trainer: Trainer) -> float | None:
+    """Share of ``max_time`` that has passed on the clock of the first process; ``None`` without such a limit.
+
+    Every process must call it, once a step. With clocks of their own the processes would take different learning rates
+    and their weights would drift apart.
+    """
+    shares = [
+        timer.time_elapsed() / max(1e-9, timer.time_elapsed() + left)
+        for timer in _timers(trainer)
+        if (left := timer.time_remaining()) is not None
+    ]
+    return trainer.strategy.broadcast(max(shares)) if shares else None
 
 
 def _timers(trainer: Trainer) -> list[Timer]:

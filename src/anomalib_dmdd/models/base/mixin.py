@@ -22,8 +22,10 @@ from .finite import FiniteGuard
 from .holdout import ensure_validation_images
 from .images import ImageFileReport
 from .last_model import LastModelMixin
-from .length import DefaultLength, claim_interval, has_no_length, set_length, training_progress
+from .length import DefaultLength, claim_interval, has_no_length, set_length, time_progress, training_progress
 from .post_processor import DistillationPostProcessor
+from .random_state import StepSeeds
+from .replicas import EqualReplicas
 from .schedule import with_warmup_cosine
 
 logger = logging.getLogger(__name__)
@@ -47,6 +49,7 @@ class DistillationMixin(LastModelMixin):
     _takes_default_length = False
     _sets_interval = False
     _finite: FiniteGuard
+    _time_progress: float | None = None
 
     @property
     def trainer(self) -> Trainer:
@@ -65,14 +68,11 @@ class DistillationMixin(LastModelMixin):
         LightningModule.trainer.fset(self, trainer)  # type: ignore[attr-defined]
 
     def setup(self, stage: str) -> None:
-        """Ensure that there are validation images, and take the default length unless the user set one."""
+        """Ensure that there are images to validate with."""
         super().setup(stage)
         self._finite = FiniteGuard()
         if stage == "fit":
             ensure_validation_images(self.trainer)
-        if stage == "fit" and self._takes_default_length:
-            epochs, steps = set_length(self.trainer, self.default_length, self._sets_interval)
-            logger.info("%s trains for %d epochs, %d steps.", type(self).__name__, epochs, steps)
 
     def on_fit_start(self) -> None:
         """Load the teacher's weights, unless they came with a checkpoint, and the textures of simulated anomalies."""
@@ -82,12 +82,13 @@ class DistillationMixin(LastModelMixin):
             simulator.load_textures()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Calibrate a random teacher on the first batch.
+        """Calibrate a random teacher on the first batch, and read the clock.
 
         Raises:
             ValueError: If the batch is too small for batch normalisation.
         """
         super().on_train_batch_start(batch, batch_idx)
+        self._time_progress = time_progress(self.trainer)
         cells = batch.image[0, 0].numel() // self.model.size_divisor**2
         if len(batch.image) * cells == 1:
             raise ValueError(
@@ -100,10 +101,17 @@ class DistillationMixin(LastModelMixin):
     @property
     def training_progress(self) -> float:
         """Share of the training that is done, in [0, 1]."""
-        return training_progress(self.trainer, self.default_length)
+        return training_progress(self.trainer, self.default_length, self._time_progress)
 
     def with_warmup_cosine(self, optimizer: Optimizer) -> OptimizerLRSchedulerConfig:
-        """The optimiser with the schedule of :func:`with_warmup_cosine` over this training."""
+        """The optimiser with the schedule of :func:`with_warmup_cosine` over this training.
+
+        The default length is set here unless the user set one. In ``setup`` it would be too early: Lightning counts the
+        steps with an iterator over the data, and would draw their order before a checkpoint has restored the seed.
+        """
+        if self._takes_default_length:
+            epochs, steps = set_length(self.trainer, self.default_length, self._sets_interval)
+            logger.info("%s trains for %d epochs, %d steps.", type(self).__name__, epochs, steps)
         return with_warmup_cosine(optimizer, lambda: self.training_progress)
 
     def build_teacher(
@@ -152,8 +160,8 @@ class DistillationMixin(LastModelMixin):
         return loss
 
     def configure_callbacks(self) -> list[Callback]:
-        """The callbacks of Anomalib, and one that names broken image files."""
-        return [*super().configure_callbacks(), ImageFileReport()]
+        """Callbacks that name broken files, repeat a training and keep its replicas equal, and those of Anomalib."""
+        return [*super().configure_callbacks(), ImageFileReport(), StepSeeds(), EqualReplicas()]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store what the checkpoint needs to be recognised; refuse to store broken weights."""

@@ -14,7 +14,7 @@ from anomalib.visualization import Visualizer
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
-from anomalib_dmdd.models.base import DistillationMixin
+from anomalib_dmdd.models.base import DistillationMixin, zero_of
 from anomalib_dmdd.synthesis import AnomalySimulator, MildAugmentation
 
 from .loss import BikdLoss, margin_reached, teacher_drift
@@ -103,7 +103,8 @@ class Bikd(DistillationMixin, AnomalibModule):
                 "margin_reached": margin_reached(features, mask, self.loss.margin),
             }
             self.log_dict(signs, batch_size=len(images))
-        return self.log_and_sum(self.loss(features, mask, weight), batch)
+        loss = self.log_and_sum(self.loss(features, mask, weight), batch)
+        return loss if weight else loss + zero_of(self.teacher_parameters())
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """One Adam with two parameter groups, because the gradients of student and teacher are disjoint."""
@@ -122,9 +123,13 @@ class Bikd(DistillationMixin, AnomalibModule):
         return [parameter for parameter in self.model.teacher.parameters() if parameter.requires_grad]
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Clip the gradient of the teacher alone."""
+        """Clip the gradient of the teacher alone, or drop it while the teacher rests."""
         super().on_before_optimizer_step(optimizer)
-        torch.nn.utils.clip_grad_norm_(self.teacher_parameters(), TEACHER_GRADIENT_NORM)
+        if backward_weight(self.training_progress):
+            torch.nn.utils.clip_grad_norm_(self.teacher_parameters(), TEACHER_GRADIENT_NORM)
+            return
+        for parameter in self.teacher_parameters():
+            parameter.grad = None  # Adam skips it; with a gradient of zeros its momentum would still move the teacher
 
     def to_torch(self, *args: Any, **kwargs: Any) -> Path:
         """Export as Anomalib does, but without the anchor, which only training needs."""

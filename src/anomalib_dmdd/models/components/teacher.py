@@ -10,6 +10,7 @@ import timm
 import torch
 from timm.models import load_state_dict
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from .stem import stem_parameters
 
@@ -152,7 +153,7 @@ class Teacher(nn.Module):
         """
         if self.loaded:
             return
-        norms = [module for module in self.features.modules() if isinstance(module, nn.BatchNorm2d)]
+        norms = [module for module in self.features.modules() if isinstance(module, _BatchNorm)]  # SyncBatchNorm too
         for norm in norms:
             norm.reset_parameters()
             norm.train().momentum = 1.0

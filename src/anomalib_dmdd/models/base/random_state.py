@@ -1,0 +1,99 @@
+"""Random numbers of a training: the same in every run with one seed, also after a restart from a checkpoint."""
+
+import logging
+import os
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from anomalib.data import Batch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+
+logger = logging.getLogger(__name__)
+
+
+class StepSeeds(Callback):
+    """Seeds the random generators for each batch, from the seed of the training, the batch and the process.
+
+    What a batch draws (augmentation, simulated anomalies, dropout) then depends on nothing that was drawn before, and
+    differs between processes. The order of the images and the seeds of the data loader's workers depend in the same way
+    on the step that an epoch starts at. So a checkpoint needs no state of a generator, only the seed.
+
+    Attributes:
+        seed: Seed of the training: that of ``seed_everything``, or one drawn when the training starts. A checkpoint
+            restores it.
+    """
+
+    seed: int
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Choose one seed for all processes."""
+        del pl_module
+        if stage == TrainerFn.FITTING:
+            self.seed = trainer.strategy.broadcast(chosen_seed())
+            self._seed_epoch(trainer, trainer.global_step)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The part of a checkpoint that :meth:`on_load_checkpoint` reads."""
+        return {"seed": self.seed} if hasattr(self, "seed") else {}
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Go on with the checkpoint's seed, and warn if the checkpoint cannot be resumed exactly."""
+        del pl_module
+        if trainer.state.fn != TrainerFn.FITTING:
+            return
+        self.seed = checkpoint["callbacks"].get(self.state_key, {}).get("seed", self.seed)
+        # Before Lightning makes the first iterator over the data, which draws their order.
+        self._seed_epoch(trainer, checkpoint["global_step"])
+        if trainer.is_global_zero and not ends_an_epoch(checkpoint):
+            logger.warning(
+                "The checkpoint was written before the end of an epoch, and the order of the images is not stored. The "
+                "rest of the epoch draws images anew, so the weights will differ from those of an uninterrupted "
+                "training. A checkpoint from the end of an epoch has no such difference."
+            )
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
+        """Seed what the batch draws."""
+        del pl_module, batch, batch_idx
+        seed_generators(self.seed, 1, trainer.global_rank, trainer.fit_loop.epoch_loop.total_batch_idx)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Seed the order of the next epoch."""
+        del pl_module
+        self._seed_epoch(trainer, trainer.global_step)
+
+    def _seed_epoch(self, trainer: Trainer, step: int) -> None:
+        seed_generators(self.seed, 0, trainer.global_rank, step)
+
+
+def ends_an_epoch(checkpoint: dict[str, Any]) -> bool:
+    """Whether a checkpoint was written behind the last batch of an epoch, the batch's own hooks included."""
+    batches: dict[str, Any] = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+    return bool(batches["is_last_batch"] and batches["current"]["completed"] == batches["current"]["ready"])
+
+
+def chosen_seed() -> int:
+    """The seed of ``seed_everything``, or one that torch draws if nothing was seeded with it."""
+    given = os.environ.get("PL_GLOBAL_SEED")
+    return int(given) if given else int(torch.randint(2**31, ()))
+
+
+def seed_generators(*key: int) -> None:
+    """Seed the global generators of torch (all devices), Python and NumPy.
+
+    Args:
+        key: Non-negative integers. Similar keys give unrelated random numbers.
+
+    Example:
+        >>> seed_generators(0, 1)
+        >>> first = torch.rand(3)
+        >>> seed_generators(0, 1)
+        >>> bool((torch.rand(3) == first).all())
+        True
+    """
+    first, second = (int(word) for word in np.random.SeedSequence(key).generate_state(2))
+    torch.manual_seed((first << 32) + second)
+    random.seed((first << 32) + second)
+    np.random.seed(second)  # noqa: NPY002  # the generator that data modules of others draw from

@@ -1,0 +1,65 @@
+"""Training in several processes: every process holds a replica of the model, and all replicas stay equal."""
+
+from collections.abc import Iterable
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
+
+from anomalib_dmdd.models.components import MixedBatchNorm2d
+
+
+class EqualReplicas(Callback):
+    """Gives all processes the buffers of the first one before each validation and at the end of the training.
+
+    DDP does so before each training step only. After the last one every process would keep the batch statistics of its
+    own images, and would measure its thresholds and metrics with them.
+    """
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse synchronised batch normalisation where it would change the network.
+
+        Raises:
+            ValueError: If the network mixes batch statistics at test time, which ``SyncBatchNorm`` cannot.
+        """
+        mixes = any(isinstance(module, MixedBatchNorm2d) for module in pl_module.modules())
+        if stage == TrainerFn.FITTING and mixes and getattr(trainer.strategy, "_layer_sync", None) is not None:
+            raise ValueError(
+                f"trainer.sync_batchnorm: {type(pl_module).__name__} cannot be trained with it, because it would "
+                "replace MixedBatchNorm2d by a normalisation that treats test images otherwise. Leave it out."
+            )
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Make the replicas equal before thresholds are measured."""
+        if trainer.state.fn == TrainerFn.FITTING:
+            share(pl_module.buffers())
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Make the replicas equal before they are tested."""
+        del trainer
+        share(pl_module.buffers())
+
+
+def share(tensors: Iterable[Tensor]) -> None:
+    """Overwrite tensors with those of the first process; nothing happens in a single process."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        for tensor in tensors:
+            torch.distributed.broadcast(tensor, src=0)
+
+
+def zero_of(parameters: Iterable[Tensor]) -> Tensor:
+    """Zero, computed from parameters: added to a loss, it gives each of them a gradient of zeros.
+
+    DDP waits for a gradient of each trainable parameter in each step, and stops where one is missing.
+
+    Args:
+        parameters: At least one trainable parameter.
+
+    Example:
+        >>> weight = torch.ones(2, requires_grad=True)
+        >>> zero_of([weight]).backward()
+        >>> weight.grad
+        tensor([0., 0.])
+    """
+    return 0 * torch.stack([parameter.sum() for parameter in parameters]).sum()

@@ -1,0 +1,97 @@
+"""Training in two processes with plain DDP, which is the strategy that ``--trainer.strategy ddp`` gives."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import run
+from typing import Any
+
+import pytest
+import torch
+from anomalib.engine import Engine
+from conftest import MODELS, build
+from lightning import LightningModule, Trainer, seed_everything
+from lightning.pytorch import Callback
+
+from anomalib_dmdd import DemoParts
+from anomalib_dmdd.models.base.replicas import EqualReplicas
+
+EngineFactory = Callable[..., Engine]
+TESTS = Path(__file__).parents[1]
+
+
+def train_two_replicas(name: str, root: Path, out: Path, **trainer: Any) -> list[dict[str, Any]]:
+    """What each of two processes saw and ended with."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command += [str(TESTS / "helpers" / "replica.py"), name, str(root), str(out), json.dumps(trainer)]
+    search = os.pathsep.join([str(TESTS / "integration"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {"PYTHONPATH": search, "OMP_NUM_THREADS": "1"}
+    done = run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-5000:]
+    return [torch.load(out / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+
+
+def assert_equal_replicas(first: dict[str, Any], second: dict[str, Any]) -> None:
+    """The replicas ended equal, though each drew random numbers of its own in each step."""
+    assert [key for key in first["state"] if not torch.equal(first["state"][key], second["state"][key])] == []
+    assert first["metrics"] == second["metrics"]
+    assert [step["rates"] for step in first["steps"]] == [step["rates"] for step in second["steps"]]
+    drawn = [[step["random"] for step in replica["steps"]] for replica in (first, second)]
+    assert not any(torch.equal(*pair) for pair in zip(*drawn, strict=True))
+
+
+def test_bikd_in_two_processes(demo_root: Path, tmp_path: Path) -> None:
+    replicas = train_two_replicas("Bikd", demo_root, tmp_path, max_steps=10, limit_val_batches=1, limit_test_batches=1)
+    assert_equal_replicas(*replicas)
+    steps = replicas[0]["steps"]
+    learns = [step["backward_kd"] > 0 for step in steps]
+    assert learns == [False] * 3 + [True] * 5 + [False] * 2
+    for before, after, learnt in zip(steps, steps[1:], learns[1:], strict=False):
+        moved = not all(map(torch.equal, before["teacher"], after["teacher"]))
+        assert moved == learnt
+
+
+def test_dmdd_in_two_processes_with_different_clocks(demo_root: Path, tmp_path: Path) -> None:
+    limits = {"max_time": "00:00:00:08", "limit_train_batches": 4, "limit_val_batches": 1, "limit_test_batches": 1}
+    replicas = train_two_replicas("Dmdd", demo_root, tmp_path, **limits)
+    assert_equal_replicas(*replicas)
+
+
+def test_dskd_in_two_processes_is_as_good_as_in_one(
+    parts: DemoParts, demo_root: Path, tmp_path: Path, engine: EngineFactory
+) -> None:
+    replicas = train_two_replicas("Dskd", demo_root, tmp_path / "two", max_steps=40)
+    assert_equal_replicas(*replicas)
+    parts.train_batch_size = 8
+    seed_everything(3, workers=True)
+    model, one = build("Dskd"), engine(max_steps=40)
+    one.fit(model, datamodule=parts)
+    metrics = one.test(model, datamodule=parts)[0]
+    assert replicas[0]["metrics"] == pytest.approx(metrics, abs=0.15)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_parameter_has_a_gradient_in_every_step(
+    name: str, parts: DemoParts, engine: EngineFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Missing(Callback):
+        def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            del trainer
+            missing.append([n for n, p in pl_module.named_parameters() if p.requires_grad and p.grad is None])
+
+    missing: list[list[str]] = []
+    model = build(name)
+    if hasattr(model, "simulator"):  # with empty masks
+        monkeypatch.setattr(model.simulator, "forward", lambda images: (images, torch.zeros_like(images[:, :1])))
+    engine(max_steps=6, limit_val_batches=1, callbacks=[Missing()]).fit(model, datamodule=parts)
+    assert missing == [[]] * 6
+
+
+def test_synchronised_batch_norm_is_refused_where_it_would_change_the_network() -> None:
+    trainer = Trainer(accelerator="cpu", strategy="ddp", devices=1, sync_batchnorm=True, logger=False)
+    with pytest.raises(ValueError, match="sync_batchnorm"):
+        EqualReplicas().setup(trainer, build("Dmdd"), "fit")
+    EqualReplicas().setup(trainer, build("Dskd"), "fit")
+    EqualReplicas().setup(Trainer(accelerator="cpu", logger=False), build("Dmdd"), "fit")
