@@ -60,7 +60,7 @@ def _adopt_arguments(model: "DistillationMixin", trained: Mapping[str, Any], *, 
         changed[name] = trained[name]
     if changed:
         arguments = {name: value for name, value in trained.items() if name in signature}
-        rebuilt = type(model)(**arguments, pre_processor=False, evaluator=False, visualizer=False)
+        rebuilt = type(model)(**arguments, evaluator=False, visualizer=False)
         model.model = rebuilt.model
         model.hparams.update(changed)
 

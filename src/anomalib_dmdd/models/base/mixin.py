@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from anomalib import LearningType
 from anomalib.data import Batch
+from anomalib.pre_processing import PreProcessor
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
@@ -113,6 +114,23 @@ class DistillationMixin(LastModelMixin):
             epochs, steps = set_length(self.trainer, self.default_length, self._sets_interval)
             logger.info("%s trains for %d epochs, %d steps.", type(self).__name__, epochs, steps)
         return with_warmup_cosine(optimizer, lambda: self.training_progress)
+
+    @classmethod
+    def sized(cls, pre_processor: PreProcessor | bool, image_size: int | Sequence[int] | None) -> PreProcessor | bool:
+        """The pre-processor for an image size; without a size, the one that was given.
+
+        Raises:
+            ValueError: If both are given, or the size is not one or two positive numbers.
+        """
+        if image_size is None:
+            return pre_processor
+        if pre_processor is not True:
+            raise ValueError("image_size: give either image_size or pre_processor, which resizes images itself.")
+        size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        if len(size) != 2 or min(size) < 1:  # noqa: PLR2004  # height and width
+            raise ValueError(f"image_size: {image_size!r} is neither a number of pixels nor height and width.")
+        sized: PreProcessor = cls.configure_pre_processor(size)  # type: ignore[attr-defined]  # of AnomalibModule
+        return sized
 
     def build_teacher(
         self, backbone: str, layers: Sequence[str] | None, pre_trained: bool, weights: str | Path | None

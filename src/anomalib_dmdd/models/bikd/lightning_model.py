@@ -40,6 +40,8 @@ class Bikd(DistillationMixin, AnomalibModule):
         textures: Folder of images that give simulated anomalies their texture; without it, textures are made from the
             training images.
         foreground: Whether simulated anomalies are kept on the object, where one stands out from the background.
+        image_size: Height and width in pixels that images are resized to, or one number for both; the default is 256.
+            Instead of it, ``pre_processor`` can be given.
         augment: Whether each training image is rotated, shifted, scaled and brightened a little. It has no effect if
             the data module has augmentations of its own.
         validate_every_n_epochs: Epochs between validations, which set the thresholds; it takes precedence over the
@@ -72,6 +74,7 @@ class Bikd(DistillationMixin, AnomalibModule):
         teacher_weights: str | Path | None = None,
         textures: str | Path | None = None,
         foreground: bool = True,
+        image_size: int | tuple[int, int] | None = None,
         augment: bool = True,
         validate_every_n_epochs: int | None = None,
         pre_processor: PreProcessor | bool = True,
@@ -80,7 +83,10 @@ class Bikd(DistillationMixin, AnomalibModule):
         visualizer: Visualizer | bool = True,
     ) -> None:
         super().__init__(
-            pre_processor=pre_processor, post_processor=post_processor, evaluator=evaluator, visualizer=visualizer
+            pre_processor=self.sized(pre_processor, image_size),
+            post_processor=post_processor,
+            evaluator=evaluator,
+            visualizer=visualizer,
         )
         teacher = self.build_teacher(backbone, layers, pre_trained, teacher_weights)
         self.model = BikdModel(teacher)

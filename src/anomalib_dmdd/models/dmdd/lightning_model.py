@@ -40,6 +40,8 @@ class Dmdd(DistillationMixin, AnomalibModule):
         anomaly_map_mode: The map that is reported: ``head_x_normality`` (the map of the head times the normality
             distances), ``head``, ``sum`` of all distances, or the distances of one branch, ``normality`` or
             ``abnormality``.
+        image_size: Height and width in pixels that images are resized to, or one number for both; the default is 256.
+            Instead of it, ``pre_processor`` can be given.
         augment: Whether each training image is rotated, shifted, scaled and brightened a little. It has no effect if
             the data module has augmentations of its own.
         validate_every_n_epochs: Epochs between validations, which set the thresholds; it takes precedence over the
@@ -73,6 +75,7 @@ class Dmdd(DistillationMixin, AnomalibModule):
         textures: str | Path | None = None,
         foreground: bool = True,
         anomaly_map_mode: AnomalyMapMode = "head_x_normality",
+        image_size: int | tuple[int, int] | None = None,
         augment: bool = True,
         validate_every_n_epochs: int | None = None,
         pre_processor: PreProcessor | bool = True,
@@ -81,7 +84,10 @@ class Dmdd(DistillationMixin, AnomalibModule):
         visualizer: Visualizer | bool = True,
     ) -> None:
         super().__init__(
-            pre_processor=pre_processor, post_processor=post_processor, evaluator=evaluator, visualizer=visualizer
+            pre_processor=self.sized(pre_processor, image_size),
+            post_processor=post_processor,
+            evaluator=evaluator,
+            visualizer=visualizer,
         )
         teacher = self.build_teacher(backbone, layers, pre_trained, teacher_weights)
         self.model = DmddModel(teacher, anomaly_map_mode)

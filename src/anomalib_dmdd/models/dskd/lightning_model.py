@@ -38,6 +38,8 @@ class Dskd(DistillationMixin, AnomalibModule):
             one, ``student`` or ``teacher``.
         anomaly_map_mode: Distances that are reported: ``harmonic`` the harmonic mean of both students' distances, or
             those of one, ``encoder`` or ``decoder``.
+        image_size: Height and width in pixels that images are resized to, or one number for both; the default is 256.
+            Instead of it, ``pre_processor`` can be given.
         augment: Whether each training image is rotated, shifted, scaled and brightened a little. It has no effect if
             the data module has augmentations of its own.
         validate_every_n_epochs: Epochs between validations, which set the thresholds; it takes precedence over the
@@ -71,6 +73,7 @@ class Dskd(DistillationMixin, AnomalibModule):
         teacher_weights: str | Path | None = None,
         embedding_input: EmbeddingInput = "both",
         anomaly_map_mode: AnomalyMapMode = "harmonic",
+        image_size: int | tuple[int, int] | None = None,
         augment: bool = True,
         validate_every_n_epochs: int | None = None,
         pre_processor: PreProcessor | bool = True,
@@ -79,7 +82,10 @@ class Dskd(DistillationMixin, AnomalibModule):
         visualizer: Visualizer | bool = True,
     ) -> None:
         super().__init__(
-            pre_processor=pre_processor, post_processor=post_processor, evaluator=evaluator, visualizer=visualizer
+            pre_processor=self.sized(pre_processor, image_size),
+            post_processor=post_processor,
+            evaluator=evaluator,
+            visualizer=visualizer,
         )
         teacher = self.build_teacher(backbone, layers, pre_trained, teacher_weights)
         self.model = DskdModel(teacher, embedding_input, anomaly_map_mode)
