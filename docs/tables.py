@@ -9,7 +9,7 @@ A document marks the place of a table with ``<!-- table: NAME -->`` and ``<!-- e
 - ``models``: means over the sets
 - ``row_Dmdd`` and so on: one model, a column per set
 - ``image_AUROC``, ``pixel_AUROC`` and ``pixel_AUPRO``: a column per set
-- ``baselines_256``: models of Anomalib at 256x256
+- ``baselines_128`` and ``baselines_256``: models of Anomalib at these image sizes
 - ``inference``: ratios of speed
 """
 
@@ -92,9 +92,9 @@ def by_set(runs: pd.DataFrame, metric: str) -> str:
     return f"{markdown(table, enough)}\n\n{seeds(counts)}."
 
 
-def baselines(csv: Path = DOCS / "results" / "baselines_256.csv") -> str:
-    """Models of Anomalib at 256x256, a row per set, model and length."""
-    rows = pd.read_csv(csv)
+def baselines(size: int) -> str:
+    """Models of Anomalib at an image size, a row per set, model and length."""
+    rows = pd.read_csv(DOCS / "results" / f"baselines_{size}.csv")
     rows["category"] = pd.Categorical(rows["category"], SETS)
     rows["model"] = pd.Categorical(rows["model"], MODELS)
     rows = rows.sort_values(["category", "model", "steps"]).astype({"category": str, "model": str})
@@ -150,7 +150,8 @@ def tables() -> dict[str, str]:
         {"models": means(runs)}
         | {f"row_{model}": row(runs, model) for model in OURS}
         | {metric: by_set(runs, metric) for metric in METRICS}
-        | {"baselines_256": baselines(), "inference": inference()}
+        | {f"baselines_{size}": baselines(size) for size in (128, 256)}
+        | {"inference": inference()}
     )
 
 

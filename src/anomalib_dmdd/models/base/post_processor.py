@@ -94,10 +94,10 @@ class DistillationPostProcessor(PostProcessor):
 
     @staticmethod
     def _normalize(preds: Tensor | None, norm_min: Tensor, norm_max: Tensor, threshold: Tensor) -> Tensor | None:
-        """``r^2 / (1 + r^2)``, r in units of the threshold: 0.5 there, 0.8 at twice and 0.2 at half of it.
+        """Scale scores to [0, 1): ``r^2 / (1 + r^2)`` for a score of r thresholds.
 
-        Anomalib clips its linear scale to [0, 1]. With a threshold near the top of the range that takes most of the
-        background, which then cannot be ranked any more (measured, see docs/results.md).
+        The threshold itself is 0.5, twice the threshold 0.8, half of it 0.2. Anomalib clips normalised scores to
+        [0, 1], so scores far from the threshold can no longer be ranked.
         """
         del norm_min, norm_max
         if preds is None:
