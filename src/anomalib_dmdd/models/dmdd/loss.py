@@ -96,7 +96,13 @@ def segmentation(logits: Tensor, mask: Tensor) -> Tensor:
 
 
 class DmddLoss(nn.Module):
-    """Loss of DMDD: NGM, AIM and the loss of the segmentation head."""
+    """Loss of DMDD: NGM, AIM and the loss of the segmentation head.
+
+    Example:
+        >>> features = DmddFeatures(*([torch.rand(2, 8, 4, 4)] for _ in range(6)), logits=torch.zeros(4, 1, 4, 4))
+        >>> DmddLoss()(features, mask=torch.ones(2, 1, 16, 16))._fields
+        ('ngm', 'aim', 'head')
+    """
 
     def forward(self, features: DmddFeatures, mask: Tensor) -> DmddLossParts:
         """The three terms, whose sum is the loss.
