@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,8 @@ def main(name: str, root: str, out: str, trainer: str) -> None:
     )
     parts = DemoParts(root=root, train_batch_size=4, eval_batch_size=16, num_workers=0)
     engine.fit(model, datamodule=parts)
-    result = {"steps": recorder.steps, "state": model.state_dict(), "metrics": engine.test(model, datamodule=parts)[0]}
+    state = deepcopy(model.state_dict())  # before the test, for which Lightning overwrites it with that of rank 0
+    result = {"steps": recorder.steps, "state": state, "metrics": engine.test(model, datamodule=parts)[0]}
     torch.save(result, Path(out) / f"{os.environ['RANK']}.pt")
 
 

@@ -11,10 +11,10 @@ from anomalib_dmdd.models.components import MixedBatchNorm2d
 
 
 class EqualReplicas(Callback):
-    """Gives all processes the buffers of the first one before each validation and at the end of the training.
+    """Gives all processes the buffers of the first one at the end of the training.
 
-    DDP does so before each training step only. After the last one every process would keep the batch statistics of its
-    own images, and would measure its thresholds and metrics with them.
+    DDP does so before each training or validation step only. If no validation follows the last step, every process
+    keeps the batch statistics of its own images.
     """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -30,13 +30,8 @@ class EqualReplicas(Callback):
                 "replace MixedBatchNorm2d by a normalisation that treats test images otherwise. Leave it out."
             )
 
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Make the replicas equal before thresholds are measured."""
-        if trainer.state.fn == TrainerFn.FITTING:
-            share(pl_module.buffers())
-
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Make the replicas equal before they are tested."""
+        """Make the replicas equal."""
         del trainer
         share(pl_module.buffers())
 
