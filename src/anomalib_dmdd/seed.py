@@ -38,7 +38,7 @@ def _is_ours(settings: "Namespace") -> bool:
 
 
 def _seed(settings: "Namespace") -> None:
-    """Apply the seed of the settings: an integer, True for a random one, False for none.
+    """Apply the seed of the settings: a number, True (random) or False (none).
 
     The seed replaces True in the settings, so the run's ``config.yaml`` holds it. A random seed comes from
     ``PL_GLOBAL_SEED`` if that is set, because Lightning passes it to the processes that it starts for other devices.

@@ -1,4 +1,4 @@
-"""Length of a training: the default of each method, and how much of it is done."""
+"""Length of a training and progress through it."""
 
 import math
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ FEWEST_EPOCHS = 2
 
 @dataclass(frozen=True)
 class DefaultLength:
-    """Length of a training if the user sets none: a number of steps or of epochs.
+    """Default length of a training: a number of steps or of epochs.
 
     Attributes:
         steps: Training steps, rounded up to whole epochs.
@@ -54,7 +54,9 @@ def claim_interval(trainer: Trainer) -> bool:
 
 
 def set_length(trainer: Trainer, length: DefaultLength, sets_interval: bool) -> tuple[int, int]:
-    """Give a trainer the default length of a method, or the user's ``min_epochs`` or ``min_steps`` if that is longer.
+    """Give a trainer the default length of a method.
+
+    The user's ``min_epochs`` or ``min_steps`` counts instead if it is longer.
 
     Args:
         trainer: A trainer about to fit, without a length of its own.
@@ -75,7 +77,9 @@ def set_length(trainer: Trainer, length: DefaultLength, sets_interval: bool) -> 
 
 
 def training_progress(trainer: Trainer, length: DefaultLength, time_share: float | None = None) -> float:
-    """Share of the training that is done, in [0, 1], by whichever of steps, epochs and time ends it first.
+    """Share of the training that is done, in [0, 1].
+
+    Steps, epochs or time decide, whichever ends the training first.
 
     It depends on the state of the trainer alone, so a resumed training continues where it stopped.
 
@@ -94,7 +98,7 @@ def training_progress(trainer: Trainer, length: DefaultLength, time_share: float
 
 
 def time_progress(trainer: Trainer) -> float | None:
-    """Share of ``max_time`` that has passed on the clock of the first process; ``None`` without such a limit.
+    """Share of ``max_time`` that has passed on the clock of the first process, if any.
 
     Every process must call it, once a step. With clocks of their own the processes would take different learning rates
     and their weights would drift apart.

@@ -76,7 +76,7 @@ class DistillationMixin(LastModelMixin):
             ensure_validation_images(self.trainer)
 
     def on_fit_start(self) -> None:
-        """Load the teacher's weights, unless they came with a checkpoint, and the textures of simulated anomalies."""
+        """Load the teacher's weights and the textures of simulated anomalies, once."""
         super().on_fit_start()
         self.model.load_pretrained()
         if isinstance(simulator := getattr(self, "simulator", None), AnomalySimulator):
@@ -156,7 +156,7 @@ class DistillationMixin(LastModelMixin):
             self.post_processor.check_size(size)
 
     def augmented(self, images: Tensor) -> Tensor:
-        """Mildly augmented images ``(N, 3, H, W)``; unchanged if the data module has augmentations of its own."""
+        """Mildly augmented images ``(N, 3, H, W)``, unless the data module augments them."""
         own = getattr(getattr(self.trainer, "datamodule", None), "train_augmentations", None)
         return images if own or self.augmentation is None else self.augmentation(images)
 
@@ -178,7 +178,7 @@ class DistillationMixin(LastModelMixin):
         return loss
 
     def configure_callbacks(self) -> list[Callback]:
-        """Callbacks that name broken files, repeat a training and keep its replicas equal, and those of Anomalib."""
+        """Callbacks of Anomalib, and those for broken files, seeds and replicas."""
         return [*super().configure_callbacks(), ImageFileReport(), StepSeeds(), EqualReplicas()]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -78,7 +78,7 @@ class DistillationPostProcessor(PostProcessor):
             raise ValueError(f"post_processor: top_k={self.top_k} is more than the {pixels} pixels of the map.")
 
     def smooth(self, anomaly_map: Tensor) -> Tensor:
-        """Gaussian smoothing of a map ``(N, 1, H, W)`` or ``(N, H, W)``, reflected at the border."""
+        """Gaussian smoothing of a map ``(N, 1, H, W)`` or ``(N, H, W)``."""
         if self.sigma == 0:
             return anomaly_map
         size = 2 * int(4 * self.sigma + 0.5) + 1
@@ -94,7 +94,7 @@ class DistillationPostProcessor(PostProcessor):
 
     @staticmethod
     def _normalize(preds: Tensor | None, norm_min: Tensor, norm_max: Tensor, threshold: Tensor) -> Tensor | None:
-        """Scale scores to [0, 1): ``r^2 / (1 + r^2)`` for a score of r thresholds.
+        """Scale scores to [0, 1) by ``r^2 / (1 + r^2)``, r in thresholds.
 
         The threshold itself is 0.5, twice the threshold 0.8, half of it 0.2. Anomalib clips normalised scores to
         [0, 1], so scores far from the threshold can no longer be ranked.
@@ -208,7 +208,7 @@ class DistillationPostProcessor(PostProcessor):
         return image, none
 
     def _from_normal_images(self, scores: ValidationScores) -> tuple[Tensor, Tensor]:
-        """Quantiles of the image scores and of the highest pixels, and a message that says what they are worth."""
+        """Quantiles of image scores and highest pixels, with a message about their worth."""
         images, quantile = len(scores.image), self.normal_quantile
         enough = math.ceil(1 / (1 - quantile)) if quantile < 1 else math.inf
         self._say_once(

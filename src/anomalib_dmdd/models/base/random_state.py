@@ -1,4 +1,4 @@
-"""Random numbers of a training: the same in every run with one seed, also after a restart from a checkpoint."""
+"""Random numbers of a training that repeat with the seed, also after a resume."""
 
 import logging
 import os
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 class StepSeeds(Callback):
-    """Seeds the random generators for each batch, from the seed of the training, the batch and the process.
+    """Seeds the random generators for each batch from seed, batch and process.
 
     What a batch draws (augmentation, simulated anomalies, dropout) then depends on nothing that was drawn before, and
     differs between processes. The order of the images and the seeds of the data loader's workers depend in the same way
@@ -69,7 +69,7 @@ class StepSeeds(Callback):
 
 
 def ends_an_epoch(checkpoint: dict[str, Any]) -> bool:
-    """Whether a checkpoint was written behind the last batch of an epoch, the batch's own hooks included."""
+    """Whether a checkpoint was written at the very end of an epoch."""
     batches: dict[str, Any] = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
     return bool(batches["is_last_batch"] and batches["current"]["completed"] == batches["current"]["ready"])
 

@@ -1,4 +1,4 @@
-"""Training in several processes: every process holds a replica of the model, and all replicas stay equal."""
+"""Equal replicas of the model in a training in several processes."""
 
 from collections.abc import Iterable
 
@@ -44,7 +44,7 @@ def share(tensors: Iterable[Tensor]) -> None:
 
 
 def zero_of(parameters: Iterable[Tensor]) -> Tensor:
-    """Zero, computed from parameters: added to a loss, it gives each of them a gradient of zeros.
+    """Zero, computed from parameters, that gives each of them a gradient of zeros.
 
     DDP waits for a gradient of each trainable parameter in each step, and stops where one is missing.
 

@@ -37,7 +37,7 @@ def separating_threshold(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def expected_false_alarms(images: int, quantile: float) -> float:
-    """Share of new good images to expect above a quantile of the scores of good images.
+    """Expected share of new good images above a quantile of good scores.
 
     A new good image takes each rank among them with the same probability. So ``n`` images cannot support an expected
     share below ``1 / (n + 1)``, whatever the quantile is.

@@ -82,7 +82,7 @@ class ValidationScores:
         self._masks = [batch.masks[kept].flatten() for batch, kept in masked if batch.masks is not None]
 
     def pixels(self) -> tuple[Tensor, Tensor]:
-        """Pixels of all maps that have a mask, and which of them are anomalous, ``(M,)`` each.
+        """Pixels of all maps with a mask, and their labels, ``(M,)`` each.
 
         Every process must call it.
         """

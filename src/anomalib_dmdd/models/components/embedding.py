@@ -75,5 +75,5 @@ def _reduce(inputs: int, outputs: int, halvings: int) -> nn.Module:
 
 
 def bottleneck_width(channels: Sequence[int], outputs: int) -> int | None:
-    """Inner width of the residual blocks; ``None`` unless the teacher is as wide as a ResNet50."""
+    """Inner width of the residual blocks, if the teacher is as wide as a ResNet50."""
     return outputs // 2 if channels[-1] > 512 else None  # noqa: PLR2004  # the width where ResNets change their block
