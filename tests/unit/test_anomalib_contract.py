@@ -17,6 +17,7 @@ from anomalib.engine import Engine
 from anomalib.models import AnomalibModule, Stfpm
 from anomalib.post_processing import PostProcessor
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 import anomalib_dmdd
 from anomalib_dmdd.models import __all__ as models
@@ -37,10 +38,14 @@ from anomalib_dmdd.models import __all__ as models
         (PostProcessor, "_normalize"),
         (PostProcessor, "checkpoint_config"),
         (PostProcessor, "load_checkpoint_config"),
+        (PostProcessor, "normalized_image_threshold"),
+        (PostProcessor, "normalized_pixel_threshold"),
         (PostProcessor, "on_validation_batch_end"),
         (PostProcessor, "on_validation_epoch_end"),
         (PostProcessor, "post_process_batch"),
         (Engine, "best_model_path"),
+        (ModelCheckpoint, "format_checkpoint_name"),
+        (Trainer, "ckpt_path"),
         (Trainer, "estimated_stepping_batches"),
         (torch, "_import_device_backends"),
     ],
@@ -53,8 +58,6 @@ def test_the_post_processor_keeps_thresholds_in_buffers() -> None:
     post_processor = PostProcessor()
     buffers = dict(post_processor.named_buffers())
     assert {"_image_threshold", "_pixel_threshold"} <= set(buffers)
-    assert hasattr(post_processor, "_image_threshold_metric")
-    assert hasattr(post_processor, "_pixel_threshold_metric")
     assert list(inspect.signature(PostProcessor._normalize).parameters) == [
         "preds",
         "norm_min",
@@ -74,6 +77,20 @@ def test_a_missing_length_is_none_until_the_trainer_runs() -> None:
     trainer.fit_loop.max_epochs = 7
     trainer.check_val_every_n_epoch = 3
     assert trainer.max_epochs == 7
+
+
+def test_a_validation_can_be_run_from_a_hook_and_a_training_saved_without_waiting() -> None:
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    assert callable(trainer.fit_loop.epoch_loop.val_loop.run)
+    assert callable(trainer.fit_loop.epoch_loop.val_loop.batch_progress.reset)
+    assert callable(trainer._checkpoint_connector.dump_checkpoint)
+    assert callable(trainer.strategy.reduce_boolean_decision)
+
+
+def test_the_engine_asks_for_the_trainer_arguments_once_a_command() -> None:
+    commands = (Engine.fit, Engine.train, Engine.test, Engine.validate, Engine.predict, Engine.export)
+    assert all("self._setup_trainer(model)" in inspect.getsource(command) for command in commands)
+    assert "requires_update(model)" in inspect.getsource(Engine._setup_trainer)
 
 
 def test_a_module_under_import_says_so_in_its_spec() -> None:

@@ -1,6 +1,7 @@
 """What is kept when a training ends: the last model with its own thresholds, or an interrupted one with a mark."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,13 @@ def ends_with_this_epoch(trainer: Trainer) -> bool:
 
 
 def keeps_a_model(trainer: Trainer) -> bool:
-    """Whether a model is wanted at the end. ``ModelCheckpoint(save_top_k=0)`` says that none is."""
+    """Whether a model is wanted at the end. ``ModelCheckpoint(save_top_k=0)`` and ``fast_dev_run`` say that none is."""
     kept = [
         bool(callback.save_top_k or callback.save_last)
         for callback in trainer.checkpoint_callbacks
         if isinstance(callback, ModelCheckpoint)
     ]
-    return any(kept) or not kept
+    return not trainer.fast_dev_run and (any(kept) or not kept)  # type: ignore[attr-defined]
 
 
 def validate_now(trainer: Trainer) -> None:
@@ -140,7 +141,7 @@ class LastModelMixin(LightningModule):
         super().on_load_checkpoint(checkpoint)
         self.threshold_age = ThresholdAge.load(checkpoint)
 
-    def configure_callbacks(self) -> list[Callback]:
+    def configure_callbacks(self) -> Sequence[Callback]:
         """Callbacks of Anomalib, and one that keeps an interrupted training."""
         return [*super().configure_callbacks(), KeepInterrupted()]  # type: ignore[misc]  # Anomalib's is a list
 
@@ -152,7 +153,7 @@ class KeepInterrupted(Callback):
         """Save the state of the training in :data:`INTERRUPTED`; never raises, for the first error must be seen."""
         callback = trainer.checkpoint_callback
         folder = callback.dirpath if isinstance(callback, ModelCheckpoint) else None
-        if trainer.state.fn != TrainerFn.FITTING or not trainer.global_step or not folder or not keeps_a_model(trainer):
+        if trainer.state.fn != TrainerFn.FITTING or not (folder and trainer.global_step and keeps_a_model(trainer)):
             return
         path = f"{folder}/{INTERRUPTED}"
         try:
