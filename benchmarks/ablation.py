@@ -1,10 +1,10 @@
-r"""What each part of a model gives: train its variants and test each of them with every map that it can report.
+r"""Ablation of a model: train its variants and test each of them with every map that it can report.
 
     python benchmarks/ablation.py Dmdd path/to/images screw --steps 400
 
-The category is in the layout of MVTec AD: a real one, or a set that selection_set.py made out of good images.
-One training of DMDD answers for all of its rows, since neither the abnormality branch nor a head trains the decoder:
-the normality map is that of a model that has nothing else, and simpler heads learn beside the model's own.
+The category is in the layout of MVTec AD. It can also be a set that selection_set.py made out of good images.
+One training of DMDD gives all of its rows, because neither the abnormality branch nor a head trains the decoder. So the
+normality map is that of a model without the other parts, and simpler heads are trained beside the model's own.
 """
 
 import argparse
@@ -52,7 +52,7 @@ class Heads(nn.ModuleDict):
 
 
 class DmddWithHeads(Dmdd):
-    """DMDD with simpler heads that learn beside its own."""
+    """DMDD with simpler heads that are trained beside its own."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -112,13 +112,13 @@ VARIANTS: dict[str, dict[str, tuple[type[AnomalibModule], dict[str, Any]]]] = {
     "Bikd": {"both directions": (Bikd, {}), "forward only": (BikdForwardOnly, {})}
     | {f"{name} 0": (BikdWith, {"weights": {name: 0.0}}) for name in ("push", "anchor")},
 }
-"""Of each model: what a variant is called, its class and its arguments."""
+"""Variants of each model: name, class and arguments."""
 
 
 def build(cls: type[AnomalibModule], settings: dict[str, Any], backbone: str, size: int) -> AnomalibModule:
-    """Build a variant with the metrics of the comparison."""
+    """Build a variant with the metrics of the compare command."""
     return cls(
-        # Anomalib knows the decoder of a backbone by the name of its architecture alone.
+        # Anomalib finds the decoder of a backbone by the name of its architecture, without the tag of the weights.
         backbone=backbone.partition(".")[0] if cls is ReverseDistillation else backbone,
         pre_processor=cls.configure_pre_processor((size, size)),
         evaluator=build_evaluator(),
@@ -142,7 +142,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="file of the table (default: results/ablation/MODEL_CATEGORY_SEED.md)")
     args = parser.parse_args()
-    if not (args.root / args.category).is_dir():  # Anomalib would set out to download it
+    if not (args.root / args.category).is_dir():  # otherwise Anomalib downloads it
         parser.error(f"There is no folder {args.root / args.category}.")
     known = VARIANTS[args.model]
     args.variants = args.variants or list(known)
@@ -158,7 +158,7 @@ def train_and_test(model: AnomalibModule, data: MVTecAD, steps: int, precision: 
         engine = Engine(
             max_steps=steps,
             precision=precision,
-            check_val_every_n_epoch=sys.maxsize,  # the last step is tested, so nothing is to be validated before
+            check_val_every_n_epoch=sys.maxsize,  # only the last step is tested
             logger=False,
             enable_model_summary=False,
             default_root_dir=scratch,
