@@ -4,21 +4,18 @@ import json
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jsonargparse import Namespace
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from .settings import Settings, parse
+from .settings import parse
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from .plan import Run
 
 SUCCEEDED, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
@@ -39,30 +36,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _compare(settings, console)
     except KeyboardInterrupt:
-        console.print("Interrupted.")
+        console.print("Interrupted. Run the same command again to continue.")
         return INTERRUPTED
     finally:
         signal.signal(signal.SIGTERM, previous)
 
 
-def _compare(settings: Settings, console: Console) -> int:
+def _compare(settings: Namespace, console: Console) -> int:
     with console.status("Checking models and data"):
         from .plan import SettingsError, plan  # noqa: PLC0415  # takes seconds to import
         from .versions import environment  # noqa: PLC0415
 
         try:
             runs = plan(settings)
-            about = environment() | {"settings": json.loads(json.dumps(asdict(settings), default=str))}
+            about = environment() | {"settings": json.loads(json.dumps(settings.as_dict(), default=str))}
             _record_start(settings.out, about)
         except (SettingsError, OSError) as error:
             console.print(f"error: {error}", style="red", markup=False)
             return WRONG
-    completed = run_all(runs, settings, about, console)
-    failed = _show(runs, settings.out, about, console)
-    if not completed:
-        console.print("Interrupted. Run the same command again to continue.")
-        return INTERRUPTED
-    return FAILED if failed else SUCCEEDED
+    try:
+        run_all(runs, settings, about, console)
+    finally:
+        all_fine = _show(runs, settings.out, about, console)
+    return SUCCEEDED if all_fine else FAILED
 
 
 def _record_start(out: Path, about: dict[str, Any]) -> None:
@@ -73,11 +69,11 @@ def _record_start(out: Path, about: dict[str, Any]) -> None:
     path.write_text(json.dumps([*starts, about], indent=2))
 
 
-def run_all(runs: "list[Run]", settings: Settings, about: dict[str, Any], console: Console) -> bool:
-    """Do all runs that are not done; ``False`` if a person stopped it."""
-    from .launcher import is_done, launch  # noqa: PLC0415
+def run_all(runs: "list[Run]", settings: Namespace, about: dict[str, Any], console: Console) -> None:
+    """Do all runs that are not done, and write the tables after each."""
+    from . import launcher, table  # noqa: PLC0415
 
-    waiting = [run for run in runs if not is_done(run, settings.out)]
+    waiting = [run for run in runs if not launcher.is_done(run, settings.out)]
     finished = len(runs) - len(waiting)
     console.print(f"{len(runs)} runs, {settings.threads} threads, folder {settings.out}", markup=False)
     if finished:
@@ -87,20 +83,15 @@ def run_all(runs: "list[Run]", settings: Settings, about: dict[str, Any], consol
     with shown as progress:
         task = progress.add_task("", total=len(runs), completed=finished)
         progress.advance(task, 0)  # the speed is measured from here
-        try:
-            for number, run in enumerate(waiting, finished + 1):
-                watch = partial(_show_stage, progress, run)
-                result = launch(run, settings.out, keep_weights=settings.keep_weights, watch=watch)
-                progress.advance(task)
-                console.print(f"[{number}/{len(runs)}] {run.title}: {outcome(result)}", markup=False)
-                _write_tables(runs, settings.out, about)
-        except KeyboardInterrupt:
-            return False
-    return True
+        for number, run in enumerate(waiting, finished + 1):
 
+            def watch(stage: str, title: str = run.title) -> None:
+                progress.update(task, description=f"{title}: {stage}")
 
-def _show_stage(progress: Progress, run: "Run", stage: str) -> None:
-    progress.update(progress.task_ids[0], description=f"{run.title}: {stage}")
+            result = launcher.launch(run, settings.out, keep_weights=settings.keep_weights, watch=watch)
+            progress.advance(task)
+            console.print(f"[{number}/{len(runs)}] {run.title}: {outcome(result)}", markup=False)
+            table.write(runs, settings.out, about)
 
 
 def outcome(result: dict[str, Any]) -> str:
@@ -108,25 +99,16 @@ def outcome(result: dict[str, Any]) -> str:
     if result["status"] != "ok":
         return f"FAILED: {result['error']}"
     names = {"image AUROC": "image_AUROC", "AUPRO": "pixel_AUPRO"}
-    parts = [f"{title} {100 * result[name]:.1f}" for title, name in names.items() if result.get(name) is not None]
+    parts = [f"{title} {100 * result[name]:.1f}" for title, name in names.items() if name in result]
     parts.append(f"trained in {timedelta(seconds=round(result['train_seconds']))}")
-    return ", ".join(parts) + (f" ({result['error']})" if result.get("error") else "")
-
-
-def _write_tables(runs: "list[Run]", out: Path, about: dict[str, Any]) -> "pd.DataFrame":
-    from . import table  # noqa: PLC0415
-
-    rows = table.collect(runs, out)
-    rows.to_csv(out / "results.csv", index=False)
-    (out / "results.md").write_text(table.markdown(runs, rows, about))
-    return rows
+    return ", ".join(parts) + (f" ({result['error']})" if "error" in result else "")
 
 
 def _show(runs: "list[Run]", out: Path, about: dict[str, Any], console: Console) -> bool:
-    """Write tables and pictures, show the summary; ``True`` if something failed."""
+    """Write tables and pictures, show the summary; ``True`` if nothing failed."""
     from . import plots, table  # noqa: PLC0415
 
-    rows = _write_tables(runs, out, about)
+    rows = table.write(runs, out, about)
     means, spreads = table.summarise(rows)
     if len(means):
         plots.plot_accuracy(means, spreads, out / "accuracy.png")
@@ -134,4 +116,4 @@ def _show(runs: "list[Run]", out: Path, about: dict[str, Any], console: Console)
         plots.plot_maps(runs, out, out / "maps.png")
         console.print(Markdown(table.summary(runs, rows)))
     console.print(f"\nTables, pictures and weights: {out}", markup=False)
-    return bool((rows["error"] != "").any())
+    return bool((rows["error"] == "").all())
