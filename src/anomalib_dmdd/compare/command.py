@@ -1,35 +1,74 @@
-"""The command: plan, run, report."""
+"""The command: settings, plan, runs, report. Nothing heavy is imported before it is used: ``--help`` is quick."""
 
 import json
+import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from jsonargparse import Namespace
+from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import PositiveInt
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from .settings import parse
-
 if TYPE_CHECKING:
     from .plan import Run
 
-SUCCEEDED, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+DESCRIPTION = """Train and test several Anomalib models on the same images and show which one to use. Example:
+anomalib-dmdd compare --models Dmdd Patchcore --data MVTec --data.category bottle screw.
+Run the same command again to continue where it was stopped.
+Exit code: 0 all runs succeeded, 1 some failed, 2 the settings are wrong and nothing was run, 130 interrupted."""
+MODELS = "names or class paths; in YAML also mappings with class_path, init_args, trainer, train_batch_size, label"
+
+# With dict[str, Any] the parser would replace mappings that have a class_path by objects of its own.
+Arguments = dict[str, bool | int | float | list | dict | str | None]  # type: ignore[type-arg]
+
+
+def parse(arguments: Sequence[str]) -> Namespace:
+    """Read the settings from a command line; exits with code 2 on a mistake.
+
+    >>> parse(["--models", "Dmdd", "--data", "DemoParts", "--data.root=parts"]).data
+    Namespace(class_path='DemoParts', category=None, init_args={'root': 'parts'})
+    """
+    parser = ArgumentParser(prog="anomalib-dmdd compare", description=DESCRIPTION)
+    add = parser.add_argument
+    add("--config", action="config", help="YAML file with any of these settings")
+    add("--models", type=str | Arguments, nargs="+", required=True, help=MODELS)
+    add("--data.class_path", type=str, default="MVTec", help="data module; short form: --data MVTec")
+    add("--data.category", type=str, nargs="*", help="one or more; by default the category of the data module")
+    add("--data.init_args", type=Arguments, default={}, help="other arguments; short form: --data.root FOLDER")
+    add("--backbones", type=str, nargs="*", default=[], help="run each model that has a backbone with each of these")
+    add("--seeds", type=int, nargs="+", default=[0], help="a best model is named from three seeds on")
+    add("--trainer", type=Arguments, default={}, help="Lightning Trainer arguments, e.g. --trainer.max_steps 100")
+    add("--image_size", type=PositiveInt, default=256, help="height and width in pixels that every model sees")
+    add("--accelerator", type=str, default="auto", help="where training, testing and torch timing happen")
+    add("--threads", type=PositiveInt, default=os.cpu_count() or 1, help="CPU threads of torch and OpenVINO")
+    add(
+        "--openvino",
+        type=Literal["FP32", "INT8"],
+        nargs="*",
+        default=["FP32"],
+        help="exports to time and test, or none",
+    )
+    add("--timed_passes", type=PositiveInt, default=50, help="forward passes per latency, after 10 to warm up")
+    add("--keep_weights", type=bool, default=True, help="keep the checkpoint and the exported models of each run")
+    add("--out", type=Path, default=Path("results/compare"), help="folder for everything that is written")
+    short_forms = {
+        r"^--data(?=$|=)": "--data.class_path",
+        r"^--data\.(?!class_path|category|init_args)": "--data.init_args.",
+    }
+    for short, long in short_forms.items():
+        arguments = [re.sub(short, long, argument) for argument in arguments]
+    return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Compare models.
-
-    Args:
-        arguments: Command line without the program; by default that of this process.
-
-    Returns:
-        Exit code: 0 all runs succeeded, 1 some failed, 2 the settings are wrong, 130 interrupted.
-    """
+    """Compare models as a command line says, by default that of this process, and return the exit code."""
     settings = parse(sys.argv[1:] if arguments is None else arguments)
     console = Console(highlight=False, soft_wrap=True)
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stopped job keeps what is finished, too
@@ -37,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _compare(settings, console)
     except KeyboardInterrupt:
         console.print("Interrupted. Run the same command again to continue.")
-        return INTERRUPTED
+        return 130
     finally:
         signal.signal(signal.SIGTERM, previous)
 
@@ -53,12 +92,12 @@ def _compare(settings: Namespace, console: Console) -> int:
             _record_start(settings.out, about)
         except (SettingsError, OSError) as error:
             console.print(f"error: {error}", style="red", markup=False)
-            return WRONG
+            return 2
     try:
         run_all(runs, settings, about, console)
     finally:
         all_fine = _show(runs, settings.out, about, console)
-    return SUCCEEDED if all_fine else FAILED
+    return 0 if all_fine else 1
 
 
 def _record_start(out: Path, about: dict[str, Any]) -> None:

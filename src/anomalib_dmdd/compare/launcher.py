@@ -37,12 +37,7 @@ def launch(run: Run, out: Path, *, keep_weights: bool, watch: Callable[[str], No
     """Launch a run in its own process, wait for it and return its result.
 
     An interrupt stops it with everything that it started.
-
-    Args:
-        run: What to run.
-        out: Folder of the comparison.
-        keep_weights: Keep the checkpoint and the exported models.
-        watch: Called several times a second with what the run is doing.
+    ``watch`` is called several times a second with what the run is doing.
     """
     folder = folder_of(run, out)
     shutil.rmtree(folder, ignore_errors=True)

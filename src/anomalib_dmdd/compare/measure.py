@@ -22,7 +22,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 WARM_UP = 10
-EXPORTED = ("image_AUROC", "pixel_AUPRO")
 
 
 def build_evaluator() -> Evaluator:
@@ -45,9 +44,6 @@ def accuracy(engine: Engine, model: AnomalibModule, datamodule: AnomalibDataModu
     Anomalib clips normalised scores to [0, 1]. With a threshold near the top of the range most background pixels
     become 0 and can no longer be ranked, so the metrics would measure the clipping. A sigmoid replaces the clipping
     during the test. Predicted labels stay the same at the default sensitivity of 0.5.
-
-    Returns:
-        The metrics of the test set by name.
     """
     post_processor = model.post_processor
     clips = post_processor is not None and type(post_processor)._normalize is PostProcessor._normalize  # noqa: SLF001
@@ -103,49 +99,40 @@ def count_parameters(model: nn.Module, image: Tensor) -> int:
     return sum(tensor.numel() for storage, tensor in tensors.items() if storage in read.storages)
 
 
-def _time(forward: Callable[[], object], passes: int) -> dict[str, float]:
-    """Median, first and third quartile in milliseconds, after some passes to warm up."""
+def time_calls(forward: Callable[[], object], passes: int) -> dict[str, float]:
+    """Median, first and third quartile of the duration of a call in milliseconds, after 10 calls to warm up."""
     seconds = timeit.repeat(forward, repeat=WARM_UP + passes, number=1)[WARM_UP:]
     return dict(zip(("ms", "ms_p25", "ms_p75"), 1e3 * np.percentile(seconds, [50, 25, 75]), strict=True))
 
 
 @torch.inference_mode()
 def time_torch(model: nn.Module, image: Tensor, passes: int) -> dict[str, float]:
-    """Time whole forward passes of one image, from pre- to post-processing; see `_time`."""
+    """Time whole forward passes of one image, from pre- to post-processing; see `time_calls`."""
 
     def forward() -> None:
         model(image)
         if image.is_cuda:
             torch.cuda.synchronize()
 
-    return _time(forward, passes)
+    return time_calls(forward, passes)
 
 
-def measure_export(
-    path: Path, datamodule: AnomalibDataModule, threads: int, passes: int, precision: str
-) -> dict[str, float]:
-    """Time an exported OpenVINO model on the CPU, and test it on the test images.
+def measure_export(path: Path, data: AnomalibDataModule, threads: int, passes: int, precision: str) -> dict[str, float]:
+    """Time an exported OpenVINO model on the CPU, and test it on the test images, which must have its size.
 
     The file is tested as it is: that of an Anomalib model clips normalised scores to [0, 1].
-
-    Args:
-        path: The exported file.
-        datamodule: Its test images have the size that the exported model expects, as after a test.
-        threads: CPU threads.
-        passes: Timed passes.
-        precision: FP32 files are computed in FP32, also on a CPU where OpenVINO prefers BF16.
 
     Returns:
         Latency as in `time_torch`, ``image_AUROC``, and ``pixel_AUPRO`` if there are masks.
     """
     config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
     if precision == "FP32":
-        config["INFERENCE_PRECISION_HINT"] = "f32"
+        config["INFERENCE_PRECISION_HINT"] = "f32"  # also on a CPU where OpenVINO prefers BF16
     exported = openvino.Core().compile_model(path, "CPU", config)
-    first = datamodule.test_data[0].image[None].numpy()
-    times = _time(lambda: exported(first), passes)
-    metrics = [metric for metric in build_evaluator().test_metrics if metric.name in EXPORTED]
-    for batch in datamodule.test_dataloader():
+    first = data.test_data[0].image[None].numpy()
+    times = time_calls(lambda: exported(first), passes)
+    metrics = [metric for metric in build_evaluator().test_metrics if metric.name in {"image_AUROC", "pixel_AUPRO"}]
+    for batch in data.test_dataloader():
         # Each call overwrites the arrays of the last result, so they are copied one by one.
         results = (exported(image[None].numpy()) for image in batch.image)
         outputs = [{port.any_name: torch.tensor(result[port]) for port in exported.outputs} for result in results]

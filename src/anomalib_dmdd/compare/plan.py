@@ -76,7 +76,6 @@ def plan(settings: Namespace) -> list[Run]:
     Raises:
         SettingsError: If a model, data module, category or argument is unknown, or two models have the same label.
     """
-    _check_trainer(settings.trainer)
     try:
         Fabric(accelerator=settings.accelerator, devices=1)
     except (ValueError, RuntimeError) as error:
@@ -100,19 +99,12 @@ def known(base: type) -> dict[str, type]:
     found: dict[str, type] = {}
     cls: type
     for cls in base.__subclasses__():
-        found |= known(cls)
-        if not inspect.isabstract(cls):
-            found[cls.__name__] = cls
+        found |= known(cls) | ({} if inspect.isabstract(cls) else {cls.__name__: cls})
     return found
 
 
 def read_entry(base: type, class_path: str, init_args: Mapping[str, Any]) -> tuple[ArgumentParser, Namespace]:
-    """Find a class and check its arguments.
-
-    Args:
-        base: ``AnomalibModule`` or ``AnomalibDataModule``.
-        class_path: Class name, in any case and with or without underscores, or class path with dots.
-        init_args: Arguments as they stand in a configuration file.
+    """Find a model or data module by its name in any case, or by its class path, and check its arguments.
 
     Returns:
         The parser, and what it read: ``entry.class_path`` and all ``entry.init_args``.
@@ -159,7 +151,7 @@ def _expand_model(entry: str | dict[str, Any], settings: Namespace) -> Iterator[
     class_path, name = config.entry.class_path, config.entry.class_path.rpartition(".")[2]
     published = PUBLISHED.get(name, {})
     trainer, init_args = (published.get(key, {}) | wanted.get(key, {}) for key in ("trainer", "init_args"))
-    _check_trainer(trainer)
+    _check_trainer(trainer | settings.trainer)
     if any(key in settings.trainer for key in LENGTH):
         trainer = {key: value for key, value in trainer.items() if key not in LENGTH}
     label = wanted.get("label") or name

@@ -10,7 +10,7 @@ import pandas as pd
 
 from .launcher import folder_of
 from .plan import Run
-from .table import LATENCIES, METRICS, accuracy_column, latency_column, pareto
+from .table import LATENCIES, METRICS, compared, pareto
 
 mpl.use("Agg")
 
@@ -41,8 +41,8 @@ def plot_accuracy(means: pd.DataFrame, spreads: pd.DataFrame, path: Path) -> Non
 
 def plot_pareto(means: pd.DataFrame, path: Path) -> None:
     """Draw accuracy against latency with a line along the Pareto front."""
-    latency = latency_column(means)
-    names = list(dict.fromkeys(("image_AUROC", accuracy_column(means))))
+    accuracy, latency = compared(means)
+    names = list(dict.fromkeys(("image_AUROC", accuracy)))
     figure, axes = plt.subplots(1, len(names), figsize=(5.6 * len(names), 4.4), squeeze=False)
     for axis, name in zip(axes[0], names, strict=True):
         points = means[[latency, name, "checkpoint_mb"]].dropna()
@@ -50,8 +50,7 @@ def plot_pareto(means: pd.DataFrame, path: Path) -> None:
         axis.plot(front[latency], front[name], color="0.7")
         axis.scatter(points[latency], points[name], s=90, zorder=2)
         for model, *place, size in points.itertuples():
-            text = f"{model}, {size:.0f} MB"
-            axis.annotate(text, place, (8, 0), textcoords="offset points", va="center", fontsize=8)
+            axis.annotate(f"  {model}, {size:.0f} MB", place, va="center", fontsize=8)
         axis.margins(0.3)
         axis.set_title(f"{METRICS[name]}, %", fontsize=10)
         axis.grid(color="0.93")
@@ -78,9 +77,8 @@ def plot_maps(runs: Sequence[Run], out: Path, path: Path) -> None:
     count = max(1, MAX_ROWS // len(images))
     rows = [(category, index) for category in images for index in range(len(images[category]["image"]))[:count]]
     size = (1.55 * (len(models) + 2), 1.62 * len(rows) + 0.5)
-    figure, axes = plt.subplots(
-        len(rows), len(models) + 2, figsize=size, squeeze=False, subplot_kw={"xticks": [], "yticks": []}
-    )
+    no_ticks: dict[str, Any] = {"xticks": [], "yticks": []}
+    figure, axes = plt.subplots(len(rows), len(models) + 2, figsize=size, squeeze=False, subplot_kw=no_ticks)
     for line, (category, index) in zip(axes, rows, strict=True):
         _draw_image(line, category, {name: images[category][name][index] for name in images[category]})
         for axis, model in zip(line[2:], models, strict=True):

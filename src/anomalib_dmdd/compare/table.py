@@ -24,11 +24,7 @@ EXPORTS = {
     for precision in ("FP32", "INT8")
     for name in ("image_AUROC", "pixel_AUPRO")
 }
-LATENCIES = {
-    "torch_ms": "torch, ms",
-    "openvino_fp32_ms": "OpenVINO FP32, ms",
-    "openvino_int8_ms": "OpenVINO INT8, ms",
-}
+LATENCIES = {"torch_ms": "torch, ms", "openvino_fp32_ms": "OpenVINO FP32, ms", "openvino_int8_ms": "OpenVINO INT8, ms"}
 COSTS = {
     "train_seconds": "training, s",
     "peak_memory_mb": "memory, MB",
@@ -60,12 +56,12 @@ HOW = """## How it was measured
 
 def collect(runs: Sequence[Run], out: Path) -> pd.DataFrame:
     """Gather the results that exist, one row per run, in the order of the plan."""
-    rows = []
-    for run in runs:
-        if result := result_of(run, out):
-            identity = {"model": run.label, "category": run.category, "seed": run.seed, "error": ""}
-            settings = {"threads": run.threads, "image_size": run.image_size, "run": run.id, "code": run.code}
-            rows.append(identity | result | settings)
+    rows = [
+        {"model": run.label, "category": run.category, "seed": run.seed, "error": "", **result}
+        | {"threads": run.threads, "image_size": run.image_size, "run": run.id, "code": run.code}
+        for run in runs
+        if (result := result_of(run, out))
+    ]
     table: pd.DataFrame = pd.DataFrame(rows).reindex(columns=[*IDENTITY, *COLUMNS, *QUARTILES, *SETTINGS])
     return table
 
@@ -130,23 +126,21 @@ def pareto(means: pd.DataFrame, accuracy: str, latency: str) -> list[str]:
     return [str(model) for model in known.index[known > known.cummax().shift(fill_value=float("-inf"))]]
 
 
-def latency_column(means: pd.DataFrame) -> str:
-    """Latency to compare by: OpenVINO FP32 if all models have it, else torch."""
-    return "openvino_fp32_ms" if len(means) and means["openvino_fp32_ms"].notna().all() else "torch_ms"
-
-
-def accuracy_column(means: pd.DataFrame) -> str:
-    """Accuracy by which models are compared: AUPRO if there are masks, else image AUROC."""
-    return "pixel_AUPRO" if len(means) and means["pixel_AUPRO"].notna().all() else "image_AUROC"
+def compared(means: pd.DataFrame) -> tuple[str, str]:
+    """Accuracy and latency to compare by: AUPRO and OpenVINO if all models have them, else image AUROC and torch."""
+    everywhere = means.notna().all()
+    accuracy = "pixel_AUPRO" if everywhere["pixel_AUPRO"] else "image_AUROC"
+    return accuracy, "openvino_fp32_ms" if everywhere["openvino_fp32_ms"] else "torch_ms"
 
 
 def markdown(runs: Sequence[Run], rows: pd.DataFrame, environment: dict[str, Any]) -> str:
     """Write all tables of the planned runs and the finished rows; see `collect` and `versions.environment`."""
     done = f"{len(rows)} of {len(runs)} runs" if len(rows) < len(runs) else f"{len(runs)} runs"
     where = ", ".join([environment["date"][:10], environment["cpu"], *environment["gpus"]])
-    titles = {run.id: run.title for run in runs}
-    failed = [row for row in rows.itertuples() if row.error]
-    failures = [f"- {titles[str(row.run)]}: {row.error} (log: `runs/{row.run}/log.txt`)" for row in failed]
+    failures = [
+        f"- {row.model}, {row.category}, seed {row.seed}: {row.error} (log: `runs/{row.run}/log.txt`)"
+        for row in rows[rows["error"] != ""].itertuples()
+    ]
     how = HOW.format(
         size=runs[0].image_size,
         seeds=MIN_SEEDS,
@@ -185,7 +179,7 @@ def verdict(means: pd.DataFrame, among: Collection[str]) -> str:
     means = means[means.index.isin(among)]
     if len(means) < 2:  # noqa: PLR2004  # nothing to compare
         return ""
-    accuracy, latency = accuracy_column(means), latency_column(means)
+    accuracy, latency = compared(means)
     top, fast = means[accuracy].idxmax(), means[latency].idxmin()
     text = f"Most accurate: **{top}** ({METRICS[accuracy]} {means[accuracy].max():.1f})."
     text += f" Fastest: **{fast}** ({means[latency].min():.1f} ms per image)."

@@ -84,21 +84,19 @@ def train_and_measure(run: Run, folder: Path, stage: Stage) -> dict[str, Any]:
         return row | export(engine, model.cpu(), datamodule, run, folder)
 
 
-def train_and_test(
-    engine: Engine, model: AnomalibModule, datamodule: AnomalibDataModule, stage: Stage
-) -> dict[str, Any]:
+def train_and_test(engine: Engine, model: AnomalibModule, data: AnomalibDataModule, stage: Stage) -> dict[str, Any]:
     """Train, set the thresholds in one validation, and test the last step."""
     stage.say("training")
     start = time.perf_counter()
-    engine.fit(model, datamodule=datamodule)
+    engine.fit(model, datamodule=data)
     row: dict[str, Any] = {"train_seconds": time.perf_counter() - start}
     device = engine.trainer.strategy.root_device
     row |= {"device": str(device), **measure.peak_memory(device)}
     row |= {"steps": engine.trainer.global_step, "epochs": engine.trainer.current_epoch}
     stage.say("setting thresholds")
-    engine.validate(model, datamodule=datamodule, verbose=False)
+    engine.validate(model, datamodule=data, verbose=False)
     stage.say("testing")
-    return row | measure.accuracy(engine, model, datamodule)
+    return row | measure.accuracy(engine, model, data)
 
 
 def save_maps(engine: Engine, model: AnomalibModule, datamodule: AnomalibDataModule, path: Path) -> None:
@@ -120,9 +118,7 @@ def save_maps(engine: Engine, model: AnomalibModule, datamodule: AnomalibDataMod
     )
 
 
-def export(
-    engine: Engine, model: AnomalibModule, datamodule: AnomalibDataModule, run: Run, folder: Path
-) -> dict[str, Any]:
+def export(engine: Engine, model: AnomalibModule, data: AnomalibDataModule, run: Run, folder: Path) -> dict[str, Any]:
     """Export to OpenVINO, time and test the files; a failed export is reported and does not fail the run."""
     row: dict[str, Any] = {}
     for precision in run.openvino:
@@ -134,9 +130,9 @@ def export(
                 model_file_name=f"model_{precision.lower()}",
                 input_size=(run.image_size, run.image_size),
                 compression_type=CompressionType.INT8_PTQ if precision == "INT8" else None,
-                datamodule=datamodule,
+                datamodule=data,
             )
-            measured = measure.measure_export(path, datamodule, run.threads, run.timed_passes, precision)
+            measured = measure.measure_export(path, data, run.threads, run.timed_passes, precision)
             row |= {f"openvino_{precision.lower()}_{name}": value for name, value in measured.items()}
         except Exception as error:  # noqa: BLE001, PERF203  # whatever an exporter raises
             traceback.print_exc()

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 from jsonargparse import Namespace
 
+from anomalib_dmdd.compare.command import parse
 from anomalib_dmdd.compare.plan import Run
-from anomalib_dmdd.compare.settings import parse
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from shlex import split
 
 import pytest
 
-from anomalib_dmdd.compare.settings import parse
+from anomalib_dmdd.compare.command import parse
 
 ROOT = Path(__file__).parents[3]
 
