@@ -11,8 +11,7 @@ import sys
 
 import pandas as pd
 
-from anomalib_dmdd.compare.command import main
-from anomalib_dmdd.compare.settings import parse
+from anomalib_dmdd.compare.command import main, parse
 
 
 def choose(options: list[str], at_most_ms: float) -> str | None:

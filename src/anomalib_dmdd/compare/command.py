@@ -1,68 +1,103 @@
-"""The command: plan, run, report."""
+"""The command: settings, plan, runs, report. Nothing heavy is imported before it is used: ``--help`` is quick."""
 
 import json
+import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import PositiveInt
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from .settings import Settings, parse
-
 if TYPE_CHECKING:
-    import pandas as pd
-
     from .plan import Run
 
-SUCCEEDED, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+DESCRIPTION = """Train and test several Anomalib models on the same images and show which one to use. Example:
+anomalib-dmdd compare --models Dmdd Patchcore --data MVTec --data.category bottle screw.
+Run the same command again to continue where it was stopped.
+Exit code: 0 all runs succeeded, 1 some failed, 2 the settings are wrong and nothing was run, 130 interrupted."""
+MODELS = "names or class paths; in YAML also mappings with class_path, init_args, trainer, train_batch_size, label"
+
+# With dict[str, Any] the parser would replace mappings that have a class_path by objects of its own.
+Arguments = dict[str, bool | int | float | list | dict | str | None]  # type: ignore[type-arg]
+
+
+def parse(arguments: Sequence[str]) -> Namespace:
+    """Read the settings from a command line; exits with code 2 on a mistake.
+
+    >>> parse(["--models", "Dmdd", "--data", "DemoParts", "--data.root=parts"]).data
+    Namespace(class_path='DemoParts', category=None, init_args={'root': 'parts'})
+    """
+    parser = ArgumentParser(prog="anomalib-dmdd compare", description=DESCRIPTION)
+    add = parser.add_argument
+    add("--config", action="config", help="YAML file with any of these settings")
+    add("--models", type=str | Arguments, nargs="+", required=True, help=MODELS)
+    add("--data.class_path", type=str, default="MVTec", help="data module; short form: --data MVTec")
+    add("--data.category", type=str, nargs="*", help="one or more; by default the category of the data module")
+    add("--data.init_args", type=Arguments, default={}, help="other arguments; short form: --data.root FOLDER")
+    add("--backbones", type=str, nargs="*", default=[], help="run each model that has a backbone with each of these")
+    add("--seeds", type=int, nargs="+", default=[0], help="a best model is named from three seeds on")
+    add("--trainer", type=Arguments, default={}, help="Lightning Trainer arguments, e.g. --trainer.max_steps 100")
+    add("--image_size", type=PositiveInt, default=256, help="height and width in pixels that every model sees")
+    add("--accelerator", type=str, default="auto", help="where training, testing and torch timing happen")
+    add("--threads", type=PositiveInt, default=os.cpu_count() or 1, help="CPU threads of torch and OpenVINO")
+    add(
+        "--openvino",
+        type=Literal["FP32", "INT8"],
+        nargs="*",
+        default=["FP32"],
+        help="exports to time and test, or none",
+    )
+    add("--timed_passes", type=PositiveInt, default=50, help="forward passes per latency, after 10 to warm up")
+    add("--keep_weights", type=bool, default=True, help="keep the checkpoint and the exported models of each run")
+    add("--out", type=Path, default=Path("results/compare"), help="folder for everything that is written")
+    short_forms = {
+        r"^--data(?=$|=)": "--data.class_path",
+        r"^--data\.(?!class_path|category|init_args)": "--data.init_args.",
+    }
+    for short, long in short_forms.items():
+        arguments = [re.sub(short, long, argument) for argument in arguments]
+    return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Compare models.
-
-    Args:
-        arguments: Command line without the program; by default that of this process.
-
-    Returns:
-        Exit code: 0 all runs succeeded, 1 some failed, 2 the settings are wrong, 130 interrupted.
-    """
+    """Compare models as a command line says, by default that of this process, and return the exit code."""
     settings = parse(sys.argv[1:] if arguments is None else arguments)
     console = Console(highlight=False, soft_wrap=True)
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stopped job keeps what is finished, too
     try:
         return _compare(settings, console)
     except KeyboardInterrupt:
-        console.print("Interrupted.")
-        return INTERRUPTED
+        console.print("Interrupted. Run the same command again to continue.")
+        return 130
     finally:
         signal.signal(signal.SIGTERM, previous)
 
 
-def _compare(settings: Settings, console: Console) -> int:
+def _compare(settings: Namespace, console: Console) -> int:
     with console.status("Checking models and data"):
         from .plan import SettingsError, plan  # noqa: PLC0415  # takes seconds to import
         from .versions import environment  # noqa: PLC0415
 
         try:
             runs = plan(settings)
-            about = environment() | {"settings": json.loads(json.dumps(asdict(settings), default=str))}
+            about = environment() | {"settings": json.loads(json.dumps(settings.as_dict(), default=str))}
             _record_start(settings.out, about)
         except (SettingsError, OSError) as error:
             console.print(f"error: {error}", style="red", markup=False)
-            return WRONG
-    completed = run_all(runs, settings, about, console)
-    failed = _show(runs, settings.out, about, console)
-    if not completed:
-        console.print("Interrupted. Run the same command again to continue.")
-        return INTERRUPTED
-    return FAILED if failed else SUCCEEDED
+            return 2
+    try:
+        run_all(runs, settings, about, console)
+    finally:
+        all_fine = _show(runs, settings.out, about, console)
+    return 0 if all_fine else 1
 
 
 def _record_start(out: Path, about: dict[str, Any]) -> None:
@@ -73,11 +108,11 @@ def _record_start(out: Path, about: dict[str, Any]) -> None:
     path.write_text(json.dumps([*starts, about], indent=2))
 
 
-def run_all(runs: "list[Run]", settings: Settings, about: dict[str, Any], console: Console) -> bool:
-    """Do all runs that are not done; ``False`` if a person stopped it."""
-    from .launcher import is_done, launch  # noqa: PLC0415
+def run_all(runs: "list[Run]", settings: Namespace, about: dict[str, Any], console: Console) -> None:
+    """Do all runs that are not done, and write the tables after each."""
+    from . import launcher, table  # noqa: PLC0415
 
-    waiting = [run for run in runs if not is_done(run, settings.out)]
+    waiting = [run for run in runs if not launcher.is_done(run, settings.out)]
     finished = len(runs) - len(waiting)
     console.print(f"{len(runs)} runs, {settings.threads} threads, folder {settings.out}", markup=False)
     if finished:
@@ -87,20 +122,15 @@ def run_all(runs: "list[Run]", settings: Settings, about: dict[str, Any], consol
     with shown as progress:
         task = progress.add_task("", total=len(runs), completed=finished)
         progress.advance(task, 0)  # the speed is measured from here
-        try:
-            for number, run in enumerate(waiting, finished + 1):
-                watch = partial(_show_stage, progress, run)
-                result = launch(run, settings.out, keep_weights=settings.keep_weights, watch=watch)
-                progress.advance(task)
-                console.print(f"[{number}/{len(runs)}] {run.title}: {outcome(result)}", markup=False)
-                _write_tables(runs, settings.out, about)
-        except KeyboardInterrupt:
-            return False
-    return True
+        for number, run in enumerate(waiting, finished + 1):
 
+            def watch(stage: str, title: str = run.title) -> None:
+                progress.update(task, description=f"{title}: {stage}")
 
-def _show_stage(progress: Progress, run: "Run", stage: str) -> None:
-    progress.update(progress.task_ids[0], description=f"{run.title}: {stage}")
+            result = launcher.launch(run, settings.out, keep_weights=settings.keep_weights, watch=watch)
+            progress.advance(task)
+            console.print(f"[{number}/{len(runs)}] {run.title}: {outcome(result)}", markup=False)
+            table.write(runs, settings.out, about)
 
 
 def outcome(result: dict[str, Any]) -> str:
@@ -108,25 +138,16 @@ def outcome(result: dict[str, Any]) -> str:
     if result["status"] != "ok":
         return f"FAILED: {result['error']}"
     names = {"image AUROC": "image_AUROC", "AUPRO": "pixel_AUPRO"}
-    parts = [f"{title} {100 * result[name]:.1f}" for title, name in names.items() if result.get(name) is not None]
+    parts = [f"{title} {100 * result[name]:.1f}" for title, name in names.items() if name in result]
     parts.append(f"trained in {timedelta(seconds=round(result['train_seconds']))}")
-    return ", ".join(parts) + (f" ({result['error']})" if result.get("error") else "")
-
-
-def _write_tables(runs: "list[Run]", out: Path, about: dict[str, Any]) -> "pd.DataFrame":
-    from . import table  # noqa: PLC0415
-
-    rows = table.collect(runs, out)
-    rows.to_csv(out / "results.csv", index=False)
-    (out / "results.md").write_text(table.markdown(runs, rows, about))
-    return rows
+    return ", ".join(parts) + (f" ({result['error']})" if "error" in result else "")
 
 
 def _show(runs: "list[Run]", out: Path, about: dict[str, Any], console: Console) -> bool:
-    """Write tables and pictures, show the summary; ``True`` if something failed."""
+    """Write tables and pictures, show the summary; ``True`` if nothing failed."""
     from . import plots, table  # noqa: PLC0415
 
-    rows = _write_tables(runs, out, about)
+    rows = table.write(runs, out, about)
     means, spreads = table.summarise(rows)
     if len(means):
         plots.plot_accuracy(means, spreads, out / "accuracy.png")
@@ -134,4 +155,4 @@ def _show(runs: "list[Run]", out: Path, about: dict[str, Any], console: Console)
         plots.plot_maps(runs, out, out / "maps.png")
         console.print(Markdown(table.summary(runs, rows)))
     console.print(f"\nTables, pictures and weights: {out}", markup=False)
-    return bool((rows["error"] != "").any())
+    return bool((rows["error"] == "").all())

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from typing import Any
 from .plan import Run
 
 POLL_SECONDS = 0.2
-PATIENCE_SECONDS = 5
 
 
 def folder_of(run: Run, out: Path) -> Path:
@@ -24,39 +22,28 @@ def folder_of(run: Run, out: Path) -> Path:
     return out / "runs" / run.id
 
 
-def result_of(run: Run, out: Path) -> dict[str, Any] | None:
-    """Result of a run from this or an earlier start; ``None`` without one."""
+def result_of(run: Run, out: Path) -> dict[str, Any]:
+    """Result of a run from this or an earlier start; empty without one."""
     path = folder_of(run, out) / "result.json"
-    if not path.is_file():
-        return None
-    result: dict[str, Any] = json.loads(path.read_text())
-    return result
+    return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
 def is_done(run: Run, out: Path) -> bool:
     """Whether a run has succeeded; failed and interrupted runs are started again."""
-    return (result_of(run, out) or {}).get("status") == "ok"
+    return result_of(run, out).get("status") == "ok"
 
 
 def launch(run: Run, out: Path, *, keep_weights: bool, watch: Callable[[str], None]) -> dict[str, Any]:
-    """Launch a run in its own process and wait for it.
+    """Launch a run in its own process, wait for it and return its result.
 
     An interrupt stops it with everything that it started.
-
-    Args:
-        run: What to run.
-        out: Folder of the comparison.
-        keep_weights: Keep the checkpoint and the exported models.
-        watch: Called several times a second with what the run is doing.
-
-    Returns:
-        The result of the run.
+    ``watch`` is called several times a second with what the run is doing.
     """
     folder = folder_of(run, out)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / "run.json").write_text(json.dumps(asdict(run), indent=2))
-    threads = {name: str(run.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(run.threads))
     with (folder / "log.txt").open("w") as log:
         process = subprocess.Popen(  # noqa: S603  # this program itself
             [sys.executable, "-m", "anomalib_dmdd.compare.worker", str(folder)],
@@ -71,35 +58,31 @@ def launch(run: Run, out: Path, *, keep_weights: bool, watch: Callable[[str], No
                 watch(_read(folder / "stage"))
                 time.sleep(POLL_SECONDS)
         finally:
-            stop(process)
+            _kill(process)
     if not keep_weights:
         shutil.rmtree(folder / "weights", ignore_errors=True)
         (folder / "model.ckpt").unlink(missing_ok=True)
     if not (folder / "result.json").exists():
-        _record_death(process.returncode, folder)
-    return result_of(run, out) or {}
+        error = _describe_death(process.returncode, folder)
+        (folder / "result.json").write_text(json.dumps({"status": "failed", "error": error}))
+    return result_of(run, out)
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """Terminate a process and its children, and kill those that do not end."""
-    for name in ("SIGTERM", "SIGKILL"):
-        if process.poll() is not None:
-            return
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process with its children unless it has ended."""
+    if process.poll() is None:
         if sys.platform == "win32":
-            process.terminate()
+            process.kill()
         else:
-            os.killpg(process.pid, signal.Signals[name])
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(PATIENCE_SECONDS)
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
-def _record_death(code: int, folder: Path) -> None:
-    """Write the result of a run that ended without writing one."""
+def _describe_death(code: int, folder: Path) -> str:
     cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-    memory = "; the system killed it, most likely for lack of memory" if code == -9 else ""  # noqa: PLR2004  # SIGKILL
+    memory = "; the system killed it, most likely for lack of memory" if "SIGKILL" in cause else ""
     last = _read(folder / "log.txt").strip().splitlines()[-1:]
-    error = f"The process ended with {cause} while {_read(folder / 'stage')}{memory}. {''.join(last)}"
-    (folder / "result.json").write_text(json.dumps({"status": "failed", "error": error.strip()}))
+    return f"The process ended with {cause} while {_read(folder / 'stage')}{memory}. {''.join(last)}".strip()
 
 
 def _read(path: Path) -> str:

@@ -1,9 +1,13 @@
 """Measure accuracy, size and speed in the same way for all models."""
 
+import re
 import sys
-import time
+import timeit
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import openvino
@@ -18,7 +22,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 WARM_UP = 10
-EXPORTED = ("image_AUROC", "pixel_AUPRO")
 
 
 def build_evaluator() -> Evaluator:
@@ -41,19 +44,11 @@ def accuracy(engine: Engine, model: AnomalibModule, datamodule: AnomalibDataModu
     Anomalib clips normalised scores to [0, 1]. With a threshold near the top of the range most background pixels
     become 0 and can no longer be ranked, so the metrics would measure the clipping. A sigmoid replaces the clipping
     during the test. Predicted labels stay the same at the default sensitivity of 0.5.
-
-    Returns:
-        The metrics of the test set by name.
     """
     post_processor = model.post_processor
     clips = post_processor is not None and type(post_processor)._normalize is PostProcessor._normalize  # noqa: SLF001
-    if clips:
-        post_processor._normalize = _normalize_unclipped  # noqa: SLF001
-    try:
+    with patch.object(post_processor, "_normalize", _normalize_unclipped) if clips else nullcontext():
         metrics: dict[str, float] = engine.test(model, datamodule=datamodule, verbose=False)[0]
-    finally:
-        if clips:
-            del post_processor._normalize  # noqa: SLF001  # the method of the class again
     return metrics
 
 
@@ -67,21 +62,17 @@ def _normalize_unclipped(preds: Tensor | None, norm_min: Tensor, norm_max: Tenso
 
 
 def peak_memory(device: torch.device) -> dict[str, float | str]:
-    """Peak memory so far in MB, of torch on the GPU or of the process.
-
-    Processes that load data are not counted.
-    """
+    """Peak memory so far in MB, of torch on the GPU or of the process without those that load data."""
     if device.type == "cuda":
         return {"peak_memory_mb": torch.cuda.max_memory_allocated(device) / 1e6, "memory_of": "GPU"}
     status = Path("/proc/self/status")
     if status.exists():  # getrusage would carry over the peak of the process that started this one
-        kilobytes = next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return {"peak_memory_mb": kilobytes * 1024 / 1e6, "memory_of": "process"}
+        kilobytes = re.findall(r"VmHWM:\s*(\d+)", status.read_text())[0]
+        return {"peak_memory_mb": int(kilobytes) * 1024 / 1e6, "memory_of": "process"}
     if sys.platform == "darwin":
         import resource  # noqa: PLC0415  # not on Windows
 
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return {"peak_memory_mb": peak / 1e6, "memory_of": "process"}
+        return {"peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, "memory_of": "process"}
     return {}
 
 
@@ -101,79 +92,47 @@ class _StoragesRead(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 @torch.no_grad()
 def count_parameters(model: nn.Module, image: Tensor) -> int:
-    """Count the numbers that inference reads: weights, statistics and memory banks.
-
-    Layers that only training uses are not counted.
-
-    >>> class Net(nn.Module):
-    ...     def __init__(self):
-    ...         super().__init__()
-    ...         self.used, self.unused = nn.Linear(3, 2), nn.Linear(3, 100)
-    ...         self.register_buffer("bank", torch.zeros(5, 2))
-    ...     def forward(self, x):
-    ...         return torch.cdist(self.used(x), self.bank)
-    >>> count_parameters(Net(), torch.rand(1, 3))  # 3 * 2 + 2 + 5 * 2
-    18
-    """
+    """Count the numbers that inference reads: weights, statistics and memory banks, but no layers of training only."""
     with _StoragesRead() as read:
         model(image)
     tensors = {tensor.untyped_storage().data_ptr(): tensor for tensor in (*model.parameters(), *model.buffers())}
     return sum(tensor.numel() for storage, tensor in tensors.items() if storage in read.storages)
 
 
-def _time_passes(forward: Any, passes: int) -> dict[str, float]:  # noqa: ANN401
-    for _ in range(WARM_UP):
-        forward()
-    milliseconds = []
-    for _ in range(passes):
-        start = time.perf_counter()
-        forward()
-        milliseconds.append(1e3 * (time.perf_counter() - start))
-    low, median, high = np.percentile(milliseconds, [25, 50, 75])
-    return {"ms": median, "ms_p25": low, "ms_p75": high}
+def time_calls(forward: Callable[[], object], passes: int) -> dict[str, float]:
+    """Median, first and third quartile of the duration of a call in milliseconds, after 10 calls to warm up."""
+    seconds = timeit.repeat(forward, repeat=WARM_UP + passes, number=1)[WARM_UP:]
+    return dict(zip(("ms", "ms_p25", "ms_p75"), 1e3 * np.percentile(seconds, [50, 25, 75]), strict=True))
 
 
 @torch.inference_mode()
 def time_torch(model: nn.Module, image: Tensor, passes: int) -> dict[str, float]:
-    """Time whole forward passes of one image, from pre- to post-processing.
-
-    Returns:
-        Median, first and third quartile in milliseconds.
-    """
+    """Time whole forward passes of one image, from pre- to post-processing; see `time_calls`."""
 
     def forward() -> None:
         model(image)
         if image.is_cuda:
             torch.cuda.synchronize()
 
-    return _time_passes(forward, passes)
+    return time_calls(forward, passes)
 
 
-def measure_export(
-    path: Path, datamodule: AnomalibDataModule, threads: int, passes: int, precision: str
-) -> dict[str, float]:
-    """Time an exported OpenVINO model on the CPU, and test it on the test images.
+def measure_export(path: Path, data: AnomalibDataModule, threads: int, passes: int, precision: str) -> dict[str, float]:
+    """Time an exported OpenVINO model on the CPU, and test it on the test images, which must have its size.
 
     The file is tested as it is: that of an Anomalib model clips normalised scores to [0, 1].
-
-    Args:
-        path: The exported file.
-        datamodule: Its test images have the size that the exported model expects, as after a test.
-        threads: CPU threads.
-        passes: Timed passes.
-        precision: FP32 files are computed in FP32, also on a CPU where OpenVINO prefers BF16.
 
     Returns:
         Latency as in `time_torch`, ``image_AUROC``, and ``pixel_AUPRO`` if there are masks.
     """
     config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
     if precision == "FP32":
-        config["INFERENCE_PRECISION_HINT"] = "f32"
+        config["INFERENCE_PRECISION_HINT"] = "f32"  # also on a CPU where OpenVINO prefers BF16
     exported = openvino.Core().compile_model(path, "CPU", config)
-    first = datamodule.test_data[0].image[None].numpy()
-    times = _time_passes(lambda: exported(first), passes)
-    metrics = [metric for metric in build_evaluator().test_metrics if metric.name in EXPORTED]
-    for batch in datamodule.test_dataloader():
+    first = data.test_data[0].image[None].numpy()
+    times = time_calls(lambda: exported(first), passes)
+    metrics = [metric for metric in build_evaluator().test_metrics if metric.name in {"image_AUROC", "pixel_AUPRO"}]
+    for batch in data.test_dataloader():
         # Each call overwrites the arrays of the last result, so they are copied one by one.
         results = (exported(image[None].numpy()) for image in batch.image)
         outputs = [{port.any_name: torch.tensor(result[port]) for port in exported.outputs} for result in results]

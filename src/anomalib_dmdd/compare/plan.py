@@ -4,9 +4,9 @@ import hashlib
 import inspect
 import json
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from itertools import product
 from pathlib import Path
@@ -22,47 +22,33 @@ from lightning.pytorch import Trainer
 from anomalib_dmdd import data as _our_data  # noqa: F401  # makes the names known
 from anomalib_dmdd import models as _our_models  # noqa: F401
 
-from .settings import Data, Settings
 from .versions import code_version
 
 LENGTH = ("max_epochs", "max_steps", "max_time", "min_epochs", "min_steps")
 GIVEN_TO_MODEL = ("pre_processor", "evaluator", "visualizer")
 GIVEN_TO_TRAINER = ("accelerator", "callbacks", "default_root_dir", "devices", "logger", "enable_progress_bar")
+SAME_FOR_ALL = ("image_size", "accelerator", "threads", "openvino", "timed_passes")
+OPTIONAL = ("init_args", "trainer", "train_batch_size", "label")  # what an entry of ``models`` may have
+PUBLISHED: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("baselines.yaml").read_text())
 
 
 class SettingsError(ValueError):
     """A wrong setting, found before anything was run."""
 
 
-@dataclass
-class Model:
-    """A model to compare.
-
-    What is left out comes from ``baselines.yaml``, then from the defaults of the model.
-    """
-
-    class_path: str
-    init_args: dict[str, Any] = field(default_factory=dict)
-    trainer: dict[str, Any] = field(default_factory=dict)
-    train_batch_size: int | None = None
-    label: str = ""
-
-
 @dataclass(frozen=True)
 class Run:
     """One training and test of one model.
 
-    Runs that differ only in ``label`` are the same run.
-
-    ``code`` is the version of the code, so that changed code makes another run.
+    Runs that differ only in ``label`` are the same run. Changed code makes another run.
     """
 
     label: str
     model: dict[str, Any]
+    trainer: dict[str, Any]
     data: dict[str, Any]
     category: str
     seed: int
-    trainer: dict[str, Any]
     code: str
     image_size: int
     accelerator: str
@@ -73,7 +59,7 @@ class Run:
     @property
     def id(self) -> str:
         """Folder name: readable, and different as soon as any field but the label differs."""
-        settings = {name: value for name, value in asdict(self).items() if name != "label"}
+        settings = asdict(self) | {"label": ""}
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:8]
         name = f"{self.model['class_path'].rpartition('.')[2]}-{self.category}-{self.seed}-{digest}"
         return name.replace("/", "_")
@@ -84,47 +70,28 @@ class Run:
         return f"{self.label}, {self.category}, seed {self.seed}"
 
 
-def plan(settings: Settings) -> list[Run]:
+def plan(settings: Namespace) -> list[Run]:
     """Expand the grid of models, backbones, categories and seeds, category by category.
 
     Raises:
         SettingsError: If a model, data module, category or argument is unknown, or two models have the same label.
     """
-    _check_trainer(settings.trainer)
     try:
         Fabric(accelerator=settings.accelerator, devices=1)
     except (ValueError, RuntimeError) as error:
         raise SettingsError(f"Cannot use --accelerator {settings.accelerator}: {error}") from error
     models = [model for entry in settings.models for model in _expand_model(entry, settings)]
-    labels = [model.label for model in models]
+    labels = [model["label"] for model, _ in models]
     if repeated := {label for label in labels if labels.count(label) > 1}:
         raise SettingsError(f"More than one model is called {', '.join(repeated)}. Give each a `label`.")
-    same = {
-        name: getattr(settings, name) for name in ("image_size", "accelerator", "threads", "openvino", "timed_passes")
-    }
+    same = {name: settings[name] for name in SAME_FOR_ALL}
     runs = []
-    for seed, (category, data), model in product(settings.seeds, list(_expand_data(settings.data)), models):
-        entry = {"class_path": model.class_path, "init_args": model.init_args}
+    for seed, (category, data), (model, size) in product(settings.seeds, [*_expand_data(settings.data)], models):
         # The batch size of a model fills the gap if the data module has none for all models.
-        size = {"train_batch_size": model.train_batch_size} if model.train_batch_size else {}
-        images = data | {"init_args": size | data["init_args"]}
-        code = current_code(entry, images)
-        runs.append(Run(model.label, entry, images, category, seed, model.trainer, code, **same))
+        images = data | {"init_args": ({"train_batch_size": size} if size else {}) | data["init_args"]}
+        code = code_version(model["model"], images)
+        runs.append(Run(**model, data=images, category=category, seed=seed, code=code, **same))
     return runs
-
-
-def current_code(*settings: Any) -> str:
-    """Version of the code of a run, with the classes that its settings name."""
-    return code_version(path for path in _class_paths(settings) if "." in path)
-
-
-def _class_paths(value: Any) -> Iterator[str]:  # noqa: ANN401
-    if isinstance(value, Mapping):
-        if isinstance(value.get("class_path"), str):
-            yield value["class_path"]
-        value = list(value.values())
-    for item in value if isinstance(value, list | tuple) else ():
-        yield from _class_paths(item)
 
 
 def known(base: type) -> dict[str, type]:
@@ -132,22 +99,12 @@ def known(base: type) -> dict[str, type]:
     found: dict[str, type] = {}
     cls: type
     for cls in base.__subclasses__():
-        found |= known(cls)
-        if not inspect.isabstract(cls):
-            found[cls.__name__] = cls
+        found |= known(cls) | ({} if inspect.isabstract(cls) else {cls.__name__: cls})
     return found
 
 
-def read_entry(
-    base: type, class_path: str, init_args: Mapping[str, Any], given: Collection[str] = ()
-) -> tuple[ArgumentParser, Namespace]:
-    """Find a class and check its arguments.
-
-    Args:
-        base: ``AnomalibModule`` or ``AnomalibDataModule``.
-        class_path: Class name, in any case and with or without underscores, or class path with dots.
-        init_args: Arguments as they stand in a configuration file.
-        given: Arguments that are passed later and may not be set here.
+def read_entry(base: type, class_path: str, init_args: Mapping[str, Any]) -> tuple[ArgumentParser, Namespace]:
+    """Find a model or data module by its name in any case, or by its class path, and check its arguments.
 
     Returns:
         The parser, and what it read: ``entry.class_path`` and all ``entry.init_args``.
@@ -161,8 +118,9 @@ def read_entry(
         close = get_close_matches(class_path.lower(), folded, n=1)
         hint = f" Did you mean {folded[close[0]]}?" if close else ""
         raise SettingsError(f"There is no {class_path!r}.{hint} Known: {', '.join(sorted(folded.values()))}.")
+    given = set(GIVEN_TO_MODEL if base is AnomalibModule else ())  # passed later, may not be set
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(base, "entry", skip=set(given), required=True, fail_untyped=False)
+    parser.add_subclass_arguments(base, "entry", skip=given, required=True, fail_untyped=False)
     entry = {"class_path": class_path, "init_args": deepcopy(dict(init_args))}  # the parser changes nested mappings
     try:
         return parser, parser.parse_object({"entry": entry})
@@ -172,51 +130,44 @@ def read_entry(
         raise SettingsError(f"{class_path}: {error}\n  Arguments: {', '.join(names)}.") from error
 
 
-def build(
-    base: type, entry: Mapping[str, Any], call: Callable[..., Any] = lambda cls, **arguments: cls(**arguments)
-) -> Any:  # noqa: ANN401
+def build(base: type, entry: Mapping[str, Any], call: Callable[..., Any] | None = None) -> Any:  # noqa: ANN401
     """Build a model or data module from its ``class_path`` and ``init_args``; ``call`` may add arguments."""
-    given = GIVEN_TO_MODEL if base is AnomalibModule else ()
-    parser, config = read_entry(base, entry["class_path"], entry["init_args"], given)
-    parser.add_instantiator(call, base)
+    parser, config = read_entry(base, entry["class_path"], entry["init_args"])
+    if call:
+        parser.add_instantiator(call, base)
     return parser.instantiate_classes(config).entry
 
 
-def published_settings() -> dict[str, dict[str, Any]]:
-    """Training settings of well-known models by class name."""
-    settings: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("baselines.yaml").read_text())
-    return settings
+def _expand_model(entry: str | dict[str, Any], settings: Namespace) -> Iterator[tuple[dict[str, Any], int | None]]:
+    """Complete an entry of ``models`` with published settings, once per backbone if the model has one.
 
-
-def _expand_model(entry: str | dict[str, Any], settings: Settings) -> Iterator[Model]:
-    """Complete an entry of ``models``: once, or once per backbone if the model has one."""
-    try:
-        wanted = Model(**(entry if isinstance(entry, dict) else {"class_path": entry}))
-    except TypeError as error:
-        optional = ", ".join(key.name for key in fields(Model)[1:])
-        raise SettingsError(f"A model needs class_path and may have {optional}; this is: {entry}.") from error
-    _, config = read_entry(AnomalibModule, wanted.class_path, wanted.init_args, GIVEN_TO_MODEL)
-    name = config.entry.class_path.rpartition(".")[2]
-    published = published_settings().get(name, {})
-    trainer = {**published.get("trainer", {}), **wanted.trainer}
-    _check_trainer(trainer)
+    Yields:
+        The fields of a run that depend on the model, and its batch size.
+    """
+    wanted: dict[str, Any] = entry if isinstance(entry, dict) else {"class_path": entry}
+    if "class_path" not in wanted or not set(wanted) <= {"class_path", *OPTIONAL}:
+        raise SettingsError(f"A model needs class_path and may have {', '.join(OPTIONAL)}; this is: {entry}.")
+    _, config = read_entry(AnomalibModule, wanted["class_path"], wanted.get("init_args", {}))
+    class_path, name = config.entry.class_path, config.entry.class_path.rpartition(".")[2]
+    published = PUBLISHED.get(name, {})
+    trainer, init_args = (published.get(key, {}) | wanted.get(key, {}) for key in ("trainer", "init_args"))
+    _check_trainer(trainer | settings.trainer)
     if any(key in settings.trainer for key in LENGTH):
         trainer = {key: value for key, value in trainer.items() if key not in LENGTH}
-    backbones: list[str | None] = [*settings.backbones] if "backbone" in config.entry.init_args else []
+    label = wanted.get("label") or name
+    backbones = settings.backbones if "backbone" in config.entry.init_args else []
     for backbone in backbones or [None]:
-        init_args = {**published.get("init_args", {}), **wanted.init_args}
-        init_args |= {"backbone": backbone} if backbone else {}
-        read_entry(AnomalibModule, config.entry.class_path, init_args, GIVEN_TO_MODEL)
-        yield Model(
-            class_path=config.entry.class_path,
-            init_args=init_args,
-            trainer=trainer | settings.trainer,
-            train_batch_size=wanted.train_batch_size or published.get("train_batch_size"),
-            label=f"{wanted.label or name} {backbone}" if len(backbones) > 1 else wanted.label or name,
-        )
+        arguments = init_args | ({"backbone": backbone} if backbone else {})
+        read_entry(AnomalibModule, class_path, arguments)
+        fields = {
+            "label": f"{label} {backbone}" if len(backbones) > 1 else label,
+            "model": {"class_path": class_path, "init_args": arguments},
+            "trainer": trainer | settings.trainer,
+        }
+        yield fields, wanted.get("train_batch_size") or published.get("train_batch_size")
 
 
-def _expand_data(data: Data) -> Iterator[tuple[str, dict[str, Any]]]:
+def _expand_data(data: Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     """Complete the settings of the data module, once per category."""
     _, config = read_entry(AnomalibDataModule, data.class_path, data.init_args)
     class_path, arguments = config.entry.class_path, config.entry.init_args

@@ -1,6 +1,6 @@
 """Pictures of the results: ``accuracy.png``, ``pareto.png`` and ``maps.png``."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,13 @@ import pandas as pd
 
 from .launcher import folder_of
 from .plan import Run
-from .table import METRICS, Column, accuracy_column, latency_column, pareto
+from .table import LATENCIES, METRICS, compared, pareto
 
 mpl.use("Agg")
 
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 MAX_ROWS = 12
@@ -24,18 +25,15 @@ THRESHOLD = 0.5  # normalised scores above it are anomalous
 
 def plot_accuracy(means: pd.DataFrame, spreads: pd.DataFrame, path: Path) -> None:
     """Draw bars per metric, with the standard deviation over seeds if there are several."""
-    columns = [column for column in METRICS if means[column.name].notna().any()]
-    size = (1.2 + 2.6 * len(columns), 1.0 + 0.42 * len(means))
-    figure, axes = plt.subplots(1, len(columns), figsize=size, sharey=True, squeeze=False)
-    for axis, column in zip(axes[0], columns, strict=True):
-        values = column.scale * means[column.name]
-        errors = column.scale * spreads[column.name].fillna(0)
-        bars = axis.barh(means.index, values, xerr=errors if errors.any() else None, color=_colours(len(means)))
+    names = [name for name in METRICS if means[name].notna().any()]
+    size = (1.2 + 2.6 * len(names), 1.0 + 0.42 * len(means))
+    figure, axes = plt.subplots(1, len(names), figsize=size, sharey=True, squeeze=False)
+    for axis, name in zip(axes[0], names, strict=True):
+        bars = axis.barh(means.index, means[name], xerr=spreads[name].fillna(0))
         axis.bar_label(bars, fmt="%.1f", padding=3, fontsize=9)
-        low = max(0, 10 * np.floor((np.nanmin(values) - 5) / 10))
-        axis.set_xlim(low, 100 + 0.22 * (100 - low))
-        axis.set_xticks([low, (low + 100) / 2, 100])
-        axis.set_title(column.title, fontsize=10)
+        low = max(0, 10 * np.floor((means[name].min() - 5) / 10))
+        axis.set(xlim=(low, 100 + 0.22 * (100 - low)), xticks=[low, (low + 100) / 2, 100])
+        axis.set_title(METRICS[name], fontsize=10)
     axes[0, 0].invert_yaxis()
     figure.supxlabel("per cent; axes start at different values", fontsize=8)
     _save(figure, path)
@@ -43,32 +41,26 @@ def plot_accuracy(means: pd.DataFrame, spreads: pd.DataFrame, path: Path) -> Non
 
 def plot_pareto(means: pd.DataFrame, path: Path) -> None:
     """Draw accuracy against latency with a line along the Pareto front."""
-    latency = latency_column(means)
-    columns = list(dict.fromkeys((METRICS[0], accuracy_column(means))))
-    figure, axes = plt.subplots(1, len(columns), figsize=(5.6 * len(columns), 4.4), squeeze=False)
-    for axis, column in zip(axes[0], columns, strict=True):
-        _draw_pareto(axis, means, column, latency)
-    figure.supxlabel(f"latency of one image, {latency.title} (log scale; left is faster)", fontsize=9)
+    accuracy, latency = compared(means)
+    names = list(dict.fromkeys(("image_AUROC", accuracy)))
+    figure, axes = plt.subplots(1, len(names), figsize=(5.6 * len(names), 4.4), squeeze=False)
+    for axis, name in zip(axes[0], names, strict=True):
+        points = means[[latency, name, "checkpoint_mb"]].dropna()
+        front = points.loc[pareto(means, name, latency)]
+        axis.plot(front[latency], front[name], color="0.7")
+        axis.scatter(points[latency], points[name], s=90, zorder=2)
+        for model, *place, size in points.itertuples():
+            axis.annotate(f"  {model}, {size:.0f} MB", place, va="center", fontsize=8)
+        axis.margins(0.3)
+        axis.set_title(f"{METRICS[name]}, %", fontsize=10)
+        axis.grid(color="0.93")
+        if len(points):
+            axis.set_xscale("log")
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.xaxis.set_major_formatter("{x:g}")
+            axis.xaxis.set_minor_formatter(NullFormatter())
+    figure.supxlabel(f"latency of one image, {LATENCIES[latency]} (log scale; left is faster)", fontsize=9)
     _save(figure, path)
-
-
-def _draw_pareto(axis: Axes, means: pd.DataFrame, column: Column, latency: Column) -> None:
-    if means[latency.name].isna().all():
-        return
-    x, y = means[latency.name], column.scale * means[column.name]
-    front = pareto(means, column.name, latency.name)
-    axis.plot(x[front], y[front], color="0.7", zorder=1)
-    axis.scatter(x, y, s=90, c=_colours(len(means)), zorder=2)
-    for model in x.dropna().index:
-        text = f"{model}, {means['checkpoint_mb'][model]:.0f} MB"
-        axis.annotate(text, (x[model], y[model]), (8, 0), textcoords="offset points", va="center", fontsize=8)
-    axis.set_xscale("log")
-    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.xaxis.set_major_formatter("{x:g}")
-    axis.xaxis.set_minor_formatter(NullFormatter())
-    axis.margins(0.3)
-    axis.set_title(f"{column.title}, %", fontsize=10)
-    axis.grid(visible=True, which="both", color="0.93")
 
 
 def plot_maps(runs: Sequence[Run], out: Path, path: Path) -> None:
@@ -76,54 +68,43 @@ def plot_maps(runs: Sequence[Run], out: Path, path: Path) -> None:
 
     Normalised maps go from 0 (blue) to 1 (red). A white line encloses the pixels that the model marks as anomalous.
     """
-    maps: dict[str, dict[str, Any]] = {}
-    for run in runs:
-        file = folder_of(run, out) / "maps.npz"
-        if run.seed == runs[0].seed and file.exists():
-            maps.setdefault(run.category, {})[run.label] = np.load(file)
+    files = {(run.category, run.label): folder_of(run, out) / "maps.npz" for run in runs if run.seed == runs[0].seed}
+    maps = {key: np.load(file) for key, file in files.items() if file.exists()}
     if not maps:
         return
-    models = list(dict.fromkeys(run.label for run in runs if any(run.label in found for found in maps.values())))
-    count = max(1, MAX_ROWS // len(maps))
-    rows = [
-        (category, index)
-        for category, found in maps.items()
-        for index in range(min(count, len(next(iter(found.values()))["image"])))
-    ]
+    models = list(dict.fromkeys(model for _, model in maps))
+    images = {category: found for (category, _), found in maps.items()}  # the same from any model
+    count = max(1, MAX_ROWS // len(images))
+    rows = [(category, index) for category in images for index in range(len(images[category]["image"]))[:count]]
     size = (1.55 * (len(models) + 2), 1.62 * len(rows) + 0.5)
-    figure, axes = plt.subplots(len(rows), len(models) + 2, figsize=size, squeeze=False)
+    no_ticks: dict[str, Any] = {"xticks": [], "yticks": []}
+    figure, axes = plt.subplots(len(rows), len(models) + 2, figsize=size, squeeze=False, subplot_kw=no_ticks)
     for line, (category, index) in zip(axes, rows, strict=True):
-        _draw_row(line, category, index, models, maps[category])
+        _draw_image(line, category, {name: images[category][name][index] for name in images[category]})
+        for axis, model in zip(line[2:], models, strict=True):
+            if "map" in maps.get((category, model), ()):
+                _draw_map(axis, maps[category, model]["map"][index], maps[category, model]["score"][index])
     for axis, title in zip(axes[0], ("image", "mask", *models), strict=True):
         axis.set_title(title, fontsize=9)
     _save(figure, path)
 
 
-def _draw_row(line: Sequence[Axes], category: str, index: int, models: Sequence[str], found: dict[str, Any]) -> None:
-    for axis in line:
-        axis.set(xticks=[], yticks=[])
-    any_model = next(iter(found.values()))
-    image = Path(str(any_model["path"][index]))
-    line[0].imshow(any_model["image"][index])
-    line[0].set_ylabel(f"{category}\n{image.parent.name}/{image.stem}", fontsize=8)
-    if "mask" in any_model:
-        line[1].imshow(any_model["mask"][index], cmap="gray", vmin=0, vmax=1)
-    for axis, model in zip(line[2:], models, strict=True):
-        if model in found and "map" in found[model]:
-            values = found[model]["map"][index]
-            axis.imshow(values, cmap="turbo", vmin=0, vmax=1)
-            if values.min() < THRESHOLD < values.max():
-                axis.contour(values, [THRESHOLD], colors="white", linewidths=0.8)
-            axis.set_xlabel(f"score {float(found[model]['score'][index]):.2f}", fontsize=7, labelpad=2)
+def _draw_image(line: Sequence[Axes], category: str, example: Mapping[str, Any]) -> None:
+    file = Path(str(example["path"]))
+    line[0].imshow(example["image"])
+    line[0].set_ylabel(f"{category}\n{file.parent.name}/{file.stem}", fontsize=8)
+    if "mask" in example:
+        line[1].imshow(example["mask"], cmap="gray", vmin=0, vmax=1)
 
 
-def _colours(models: int) -> list[Any]:
-    """One colour per model, the same in all pictures."""
-    palette = plt.get_cmap("tab10" if models <= 10 else "tab20")  # noqa: PLR2004  # the size of the palette
-    return [palette(index % palette.N) for index in range(models)]
+def _draw_map(axis: Axes, values: Any, score: float) -> None:  # noqa: ANN401
+    axis.imshow(values, cmap="turbo", vmin=0, vmax=1)
+    if values.min() < THRESHOLD < values.max():
+        axis.contour(values, [THRESHOLD], colors="white", linewidths=0.8)
+    axis.set_xlabel(f"score {score:.2f}", fontsize=7, labelpad=2)
 
 
-def _save(figure: Any, path: Path) -> None:  # noqa: ANN401
+def _save(figure: Figure, path: Path) -> None:
     for axis in figure.axes:
         axis.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()

@@ -1,7 +1,6 @@
 """Tables of the results: ``results.csv`` with a row per run, ``results.md`` with means per model."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,52 +11,30 @@ from .plan import Run
 
 MIN_SEEDS = 3  # fewer say too little about the spread to call a model the best
 
-
-@dataclass(frozen=True)
-class Column:
-    """A measured column: name in the CSV file, heading, format."""
-
-    name: str
-    title: str
-    higher_is_better: bool = False
-    scale: float = 1.0
-    digits: int = 1
-
-    def text(self, mean: float, spread: float | None = None) -> str:
-        """Write a mean, and its spread if there is one."""
-        text = "-" if pd.isna(mean) else f"{self.scale * mean:.{self.digits}f}"
-        return text if pd.isna(spread) else f"{text} ± {self.scale * (spread or 0):.{self.digits}f}"
-
-
-def _percent(name: str, title: str) -> Column:
-    return Column(name, title, higher_is_better=True, scale=100)
-
-
-METRICS = (
-    _percent("image_AUROC", "image AUROC"),
-    _percent("image_F1Score", "image F1"),
-    _percent("pixel_AUROC", "pixel AUROC"),
-    _percent("pixel_AUPR", "pixel AP"),
-    _percent("pixel_AUPRO", "AUPRO"),
-)
-EXPORTS = tuple(
-    _percent(f"openvino_{precision.lower()}_{metric.name}", f"{precision} {metric.title}")
+# Measured columns in the CSV file and their headings. Metrics and exports are fractions there and per cent elsewhere.
+METRICS = {
+    "image_AUROC": "image AUROC",
+    "image_F1Score": "image F1",
+    "pixel_AUROC": "pixel AUROC",
+    "pixel_AUPR": "pixel AP",
+    "pixel_AUPRO": "AUPRO",
+}
+EXPORTS = {
+    f"openvino_{precision.lower()}_{name}": f"{precision} {METRICS[name]}"
     for precision in ("FP32", "INT8")
-    for metric in (METRICS[0], METRICS[4])
-)
-LATENCIES = tuple(
-    Column(f"{name}_ms", f"{title}, ms")
-    for name, title in (("torch", "torch"), ("openvino_fp32", "OpenVINO FP32"), ("openvino_int8", "OpenVINO INT8"))
-)
-COSTS = (
-    Column("train_seconds", "training, s"),
-    Column("peak_memory_mb", "memory, MB", digits=0),
-    Column("parameters_m", "params, M"),
-    Column("checkpoint_mb", "file, MB"),
-    *LATENCIES,
-)
-COLUMNS = (*METRICS, *EXPORTS, *COSTS)
-QUARTILES = [f"{column.name}_{quartile}" for column in LATENCIES for quartile in ("p25", "p75")]
+    for name in ("image_AUROC", "pixel_AUPRO")
+}
+LATENCIES = {"torch_ms": "torch, ms", "openvino_fp32_ms": "OpenVINO FP32, ms", "openvino_int8_ms": "OpenVINO INT8, ms"}
+COSTS = {
+    "train_seconds": "training, s",
+    "peak_memory_mb": "memory, MB",
+    "parameters_m": "params, M",
+    "checkpoint_mb": "file, MB",
+    **LATENCIES,
+}
+PERCENT = [*METRICS, *EXPORTS]
+COLUMNS = [*PERCENT, *COSTS]
+QUARTILES = [f"{name}_{quartile}" for name in LATENCIES for quartile in ("p25", "p75")]
 IDENTITY = ["model", "category", "seed", "status", "error"]
 SETTINGS = ["steps", "epochs", "device", "memory_of", "threads", "image_size", "run_seconds", "run", "code"]
 
@@ -79,15 +56,22 @@ HOW = """## How it was measured
 
 def collect(runs: Sequence[Run], out: Path) -> pd.DataFrame:
     """Gather the results that exist, one row per run, in the order of the plan."""
-    rows = []
-    for run in runs:
-        if (result := result_of(run, out)) is not None:
-            identity = {"model": run.label, "category": run.category, "seed": run.seed, "error": ""}
-            settings = {"threads": run.threads, "image_size": run.image_size, "run": run.id, "code": run.code}
-            rows.append(identity | result | settings)
-    names = [*IDENTITY, *(column.name for column in COLUMNS), *QUARTILES, *SETTINGS]
-    table: pd.DataFrame = pd.DataFrame(rows).reindex(columns=names)
+    rows = [
+        {"model": run.label, "category": run.category, "seed": run.seed, "error": "", **result}
+        | {"threads": run.threads, "image_size": run.image_size, "run": run.id, "code": run.code}
+        for run in runs
+        if (result := result_of(run, out))
+    ]
+    table: pd.DataFrame = pd.DataFrame(rows).reindex(columns=[*IDENTITY, *COLUMNS, *QUARTILES, *SETTINGS])
     return table
+
+
+def write(runs: Sequence[Run], out: Path, environment: dict[str, Any]) -> pd.DataFrame:
+    """Write ``results.csv`` and ``results.md``, and return the rows."""
+    rows = collect(runs, out)
+    rows.to_csv(out / "results.csv", index=False)
+    (out / "results.md").write_text(markdown(runs, rows, environment))
+    return rows
 
 
 def summarise(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -98,12 +82,16 @@ def summarise(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     Returns:
         Two frames with a row per model: means, and spreads (NaN with fewer than two seeds).
     """
-    names = [column.name for column in COLUMNS]
-    numbers: pd.DataFrame = rows[rows["status"] == "ok"].astype(dict.fromkeys(names, float))
-    by_seed = numbers.groupby(["model", "seed"], sort=False)[names].mean()
-    by_model = by_seed.groupby("model", sort=False)
-    means: pd.DataFrame = by_model.mean()
-    return means, by_model.std()
+    numbers = _numbers(rows)
+    by_model = numbers.groupby(["model", "seed"], sort=False)[COLUMNS].mean().groupby("model", sort=False)
+    return by_model.mean(), by_model.std()
+
+
+def _numbers(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows that succeeded, accuracies in per cent."""
+    numbers: pd.DataFrame = rows[rows["status"] == "ok"].astype(dict.fromkeys(COLUMNS, float))
+    numbers[PERCENT] *= 100
+    return numbers
 
 
 def complete_models(rows: pd.DataFrame, planned: Sequence[Run]) -> list[str]:
@@ -118,49 +106,41 @@ def candidates(rows: pd.DataFrame, planned: Sequence[Run]) -> list[str]:
     return complete_models(rows, planned) if len({run.seed for run in planned}) >= MIN_SEEDS else []
 
 
-def best(means: pd.Series, column: Column, among: Collection[str]) -> set[str]:
-    """Models with the best mean as the table shows it; equal ones share the mark.
+def best(means: pd.DataFrame, among: Collection[str], *, highest: bool) -> pd.DataFrame:
+    """Mark the best mean of each column as the table shows it; equal ones share the mark.
 
-    >>> means = pd.Series({"a": 4.04, "b": 4.0, "c": 9.0})
-    >>> sorted(best(means, Column("torch_ms", "torch, ms"), ["a", "b", "c"]))
-    ['a', 'b']
+    >>> means = pd.DataFrame({"torch_ms": [4.04, 4.0, 9.0]}, index=["a", "b", "c"])
+    >>> best(means, ["a", "b", "c"], highest=False)["torch_ms"].tolist()
+    [True, True, False]
     """
-    values = means[means.index.isin(among)].dropna()
-    if len(values) < 2:  # noqa: PLR2004  # a single model is compared with nothing
-        return set()
-    shown = (column.scale * values).round(column.digits)
-    return set(shown.index[shown == (shown.max() if column.higher_is_better else shown.min())])
+    shown = means.round(1)[means.index.isin(among)]
+    reached = shown.max() if highest else shown.min()
+    several = shown.count() > 1  # a single model is compared with nothing
+    marks: pd.DataFrame = ((shown == reached) & several).reindex(means.index, fill_value=False)
+    return marks
 
 
 def pareto(means: pd.DataFrame, accuracy: str, latency: str) -> list[str]:
     """Models that no other model beats in accuracy without being slower, the fastest first."""
-    front: list[str] = []
-    reached = float("-inf")
-    known = means[[accuracy, latency]].dropna().sort_values([latency, accuracy], ascending=[True, False])
-    for model, value in known[accuracy].items():
-        if value > reached:
-            front.append(str(model))
-            reached = value
-    return front
+    known = means[[accuracy, latency]].dropna().sort_values([latency, accuracy], ascending=[True, False])[accuracy]
+    return [str(model) for model in known.index[known > known.cummax().shift(fill_value=float("-inf"))]]
 
 
-def latency_column(means: pd.DataFrame) -> Column:
-    """Latency to compare by: OpenVINO FP32 if all models have it, else torch."""
-    return LATENCIES[1] if len(means) and means["openvino_fp32_ms"].notna().all() else LATENCIES[0]
-
-
-def accuracy_column(means: pd.DataFrame) -> Column:
-    """Accuracy by which models are compared: AUPRO if there are masks, else image AUROC."""
-    return METRICS[4] if len(means) and means["pixel_AUPRO"].notna().all() else METRICS[0]
+def compared(means: pd.DataFrame) -> tuple[str, str]:
+    """Accuracy and latency to compare by: AUPRO and OpenVINO if all models have them, else image AUROC and torch."""
+    everywhere = means.notna().all()
+    accuracy = "pixel_AUPRO" if everywhere["pixel_AUPRO"] else "image_AUROC"
+    return accuracy, "openvino_fp32_ms" if everywhere["openvino_fp32_ms"] else "torch_ms"
 
 
 def markdown(runs: Sequence[Run], rows: pd.DataFrame, environment: dict[str, Any]) -> str:
     """Write all tables of the planned runs and the finished rows; see `collect` and `versions.environment`."""
     done = f"{len(rows)} of {len(runs)} runs" if len(rows) < len(runs) else f"{len(runs)} runs"
     where = ", ".join([environment["date"][:10], environment["cpu"], *environment["gpus"]])
-    titles = {run.id: run.title for run in runs}
-    failed = [row for row in rows.itertuples() if row.error]
-    failures = [f"- {titles[str(row.run)]}: {row.error} (log: `runs/{row.run}/log.txt`)" for row in failed]
+    failures = [
+        f"- {row.model}, {row.category}, seed {row.seed}: {row.error} (log: `runs/{row.run}/log.txt`)"
+        for row in rows[rows["error"] != ""].itertuples()
+    ]
     how = HOW.format(
         size=runs[0].image_size,
         seeds=MIN_SEEDS,
@@ -172,7 +152,7 @@ def markdown(runs: Sequence[Run], rows: pd.DataFrame, environment: dict[str, Any
     parts = [
         f"# Comparison\n\n{done}, {where}. Code: {', '.join(dict.fromkeys(run.code for run in runs))}",
         summary(runs, rows),
-        *(_by_category(rows, column, candidates(rows, runs)) for column in METRICS if rows["category"].nunique() > 1),
+        *(_by_category(rows, name, candidates(rows, runs)) for name in METRICS if rows["category"].nunique() > 1),
         "\n".join(["## What failed\n", *failures]) if failures else "",
         how.strip(),
     ]
@@ -189,10 +169,8 @@ def summary(runs: Sequence[Run], rows: pd.DataFrame) -> str:
     titles = {model: model if model in complete else f"{model} (incomplete)" for model in means.index}
     tables = {"Accuracy, %": METRICS, "Accuracy of the exported OpenVINO files, %": EXPORTS, "Cost": COSTS}
     for title, columns in tables.items():
-        measured = [column for column in columns if means[column.name].notna().any()]
-        cells = [_cells(column, means[column.name], spreads[column.name], among) for column in measured]
-        if cells:
-            parts.append(_table(title, pd.concat(cells, axis=1).rename(index=titles).rename_axis("model")))
+        cells = _cells(means[[*columns]], spreads[[*columns]], among, highest=columns is not COSTS)
+        parts.append(_table(title, cells.rename(index=titles, columns=columns)))
     return "\n\n".join(part for part in parts if part)
 
 
@@ -201,34 +179,31 @@ def verdict(means: pd.DataFrame, among: Collection[str]) -> str:
     means = means[means.index.isin(among)]
     if len(means) < 2:  # noqa: PLR2004  # nothing to compare
         return ""
-    accuracy, latency = accuracy_column(means), latency_column(means)
-    top, fast = means[accuracy.name].idxmax(), means[latency.name].idxmin()
-    text = f"Most accurate: **{top}** ({accuracy.title} {accuracy.text(means[accuracy.name].max())})."
-    text += f" Fastest: **{fast}** ({latency.text(means[latency.name].min())} ms per image)."
-    between = [model for model in pareto(means, accuracy.name, latency.name) if model not in {top, fast}]
+    accuracy, latency = compared(means)
+    top, fast = means[accuracy].idxmax(), means[latency].idxmin()
+    text = f"Most accurate: **{top}** ({METRICS[accuracy]} {means[accuracy].max():.1f})."
+    text += f" Fastest: **{fast}** ({means[latency].min():.1f} ms per image)."
+    between = [model for model in pareto(means, accuracy, latency) if model not in {top, fast}]
     return text + (f" Between them: {', '.join(between)}." if between else "")
 
 
-def _cells(column: Column, means: pd.Series, spreads: pd.Series, among: Collection[str]) -> pd.Series:
-    """Text of each model, the best ones in bold."""
-    marked = best(means, column, among)
-    texts = [column.text(mean, spread) for mean, spread in zip(means, spreads, strict=True)]
-    bold = [f"**{text}**" if model in marked else text for model, text in zip(means.index, texts, strict=True)]
-    return pd.Series(bold, index=means.index, name=column.title)
+def _by_category(rows: pd.DataFrame, name: str, among: Collection[str]) -> str:
+    """One row per category, one column per model."""
+    groups = _numbers(rows).groupby(["model", "category"], sort=False)[name]
+    means, spreads = groups.mean().unstack(sort=False), groups.std().unstack(sort=False)
+    return _table(f"{METRICS[name]} per category, %", _cells(means, spreads, among, highest=True).T)
+
+
+def _cells(means: pd.DataFrame, spreads: pd.DataFrame, among: Collection[str], *, highest: bool) -> pd.DataFrame:
+    """Text of each mean and its spread, the best of each column in bold; columns without numbers are left out."""
+    means = means.dropna(axis="columns", how="all")
+    spreads = spreads[means.columns]
+    texts = means.map("{:.1f}".format).where(means.notna(), "-")
+    texts = texts.where(spreads.isna(), texts + " ± " + spreads.map("{:.1f}".format))
+    marked: pd.DataFrame = texts.mask(best(means, among, highest=highest), "**" + texts + "**")
+    return marked
 
 
 def _table(title: str, cells: pd.DataFrame) -> str:
     align = ["left", *("right" for _ in cells.columns)]
-    return f"## {title}\n\n{cells.to_markdown(disable_numparse=True, colalign=align)}"
-
-
-def _by_category(rows: pd.DataFrame, column: Column, among: Collection[str]) -> str:
-    """One row per category, one column per model."""
-    fine = rows[rows["status"] == "ok"]
-    if fine[column.name].isna().all():
-        return ""
-    groups = fine.groupby(["category", "model"], sort=False)[column.name]
-    order = {"index": fine["category"].unique(), "columns": fine["model"].unique()}
-    means, spreads = groups.mean().unstack().reindex(**order), groups.std().unstack().reindex(**order)
-    cells = {name: _cells(column, means.loc[name], spreads.loc[name], among) for name in means.index}
-    return _table(f"{column.title} per category, %", pd.DataFrame(cells).T.rename_axis("category"))
+    return "" if cells.empty else f"## {title}\n\n{cells.to_markdown(disable_numparse=True, colalign=align)}"

@@ -1,7 +1,9 @@
 """Versions of code, packages and hardware, to tell results apart."""
 
 import hashlib
+import json
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -14,18 +16,16 @@ from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
 
+import openvino
 import torch
 
 PACKAGE = Path(__file__).parents[1]
 CODE = ("*.py", "*.yaml")
 
 
-def code_version(class_paths: Iterable[str] = ()) -> str:
-    """Version of the code of a run: of this package, and ``name.py:hash`` of others.
-
-    Args:
-        class_paths: Classes of the run. Their files are hashed unless they belong to an installed package.
-    """
+def code_version(*settings: Any) -> str:
+    """Version of this package, and ``name.py:hash`` of each other ``class_path`` that is not of an installed one."""
+    class_paths = re.findall(r'"class_path": "(\w[\w.]*\.\w+)"', json.dumps(settings, default=str))
     files = sorted({file for path in class_paths for file in _own_files(path)})
     return " ".join([package_version(), *(f"{file.name}:{_digest([file])}" for file in files)])
 
@@ -53,10 +53,8 @@ def _git(folder: Path, *command: str) -> str:
 
 
 def _digest(files: Iterable[Path]) -> str:
-    digest = hashlib.sha256()
-    for file in sorted(files):
-        digest.update(f"{file.name}\n".encode() + file.read_bytes())
-    return digest.hexdigest()[:8]
+    content = b"".join(f"{file.name}\n".encode() + file.read_bytes() for file in sorted(files))
+    return hashlib.sha256(content).hexdigest()[:8]
 
 
 def _own_files(class_path: str) -> list[Path]:
@@ -71,9 +69,6 @@ def _own_files(class_path: str) -> list[Path]:
 
 def environment() -> dict[str, Any]:
     """Describe what a comparison runs on: packages, hardware, code version and command line."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": shlex.join(sys.argv),
@@ -81,6 +76,6 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": dict(sorted((package.name.lower(), package.version) for package in distributions())),
         "system": platform.platform(),
-        "cpu": names[0] if names else platform.processor() or platform.machine(),
+        "cpu": openvino.Core().get_property("CPU", "FULL_DEVICE_NAME"),
         "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
     }

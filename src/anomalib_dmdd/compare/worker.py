@@ -18,11 +18,12 @@ from anomalib.data import AnomalibDataModule
 from anomalib.deploy import CompressionType, ExportType
 from anomalib.engine import Engine
 from anomalib.models import AnomalibModule
-from lightning import Callback, LightningModule, Trainer, seed_everything
+from lightning import Callback, Trainer, seed_everything
 from torch.utils.data import DataLoader
 
 from . import measure
-from .plan import Run, build, current_code
+from .plan import Run, build
+from .versions import code_version
 
 EXAMPLES = 4  # test images whose maps are kept for the picture
 
@@ -31,21 +32,12 @@ class Stage(Callback):
     """Tells the watching process what is being done, and the progress of the training."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.written = 0.0
+        self.say = path.write_text
 
-    def say(self, what: str) -> None:
-        """Write what is being done."""
-        self.path.write_text(what)
-
-    def on_train_batch_end(self, trainer: Trainer, _module: LightningModule, *_: Any) -> None:
-        """Write the progress of the training, at most once a second."""
-        if time.monotonic() - self.written < 1:
-            return
-        self.written = time.monotonic()
-        done = [trainer.global_step / trainer.max_steps] if trainer.max_steps > 0 else []
-        if trainer.max_epochs and trainer.max_epochs > 0:
-            done.append(trainer.fit_loop.epoch_progress.current.completed / trainer.max_epochs)
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Write the share of the steps or epochs that is done, whichever is more."""
+        lengths = [(trainer.global_step, trainer.max_steps), (trainer.current_epoch, trainer.max_epochs or -1)]
+        done = [count / length for count, length in lengths if length > 0]
         self.say(f"training {max(done):.0%}" if done else "training")
 
 
@@ -60,17 +52,8 @@ def build_model(run: Run) -> AnomalibModule:
 
 
 def train_and_measure(run: Run, folder: Path, stage: Stage) -> dict[str, Any]:
-    """Train, test and measure.
-
-    Args:
-        run: What to run.
-        folder: Where its files go.
-        stage: Told what is being done.
-
-    Returns:
-        The columns of this run's row in the table.
-    """
-    if (code := current_code(run.model, run.data)) != run.code:
+    """Train, test and measure one run, and return the measured columns of its row."""
+    if (code := code_version(run.model, run.data)) != run.code:
         raise RuntimeError(f"The code has changed from {run.code} to {code}. Start the comparison again.")
     torch.set_num_threads(run.threads)
     seed_everything(run.seed, workers=True, verbose=False)
@@ -101,28 +84,23 @@ def train_and_measure(run: Run, folder: Path, stage: Stage) -> dict[str, Any]:
         return row | export(engine, model.cpu(), datamodule, run, folder)
 
 
-def train_and_test(
-    engine: Engine, model: AnomalibModule, datamodule: AnomalibDataModule, stage: Stage
-) -> dict[str, Any]:
+def train_and_test(engine: Engine, model: AnomalibModule, data: AnomalibDataModule, stage: Stage) -> dict[str, Any]:
     """Train, set the thresholds in one validation, and test the last step."""
     stage.say("training")
     start = time.perf_counter()
-    engine.fit(model, datamodule=datamodule)
+    engine.fit(model, datamodule=data)
     row: dict[str, Any] = {"train_seconds": time.perf_counter() - start}
     device = engine.trainer.strategy.root_device
     row |= {"device": str(device), **measure.peak_memory(device)}
     row |= {"steps": engine.trainer.global_step, "epochs": engine.trainer.current_epoch}
     stage.say("setting thresholds")
-    engine.validate(model, datamodule=datamodule, verbose=False)
+    engine.validate(model, datamodule=data, verbose=False)
     stage.say("testing")
-    return row | measure.accuracy(engine, model, datamodule)
+    return row | measure.accuracy(engine, model, data)
 
 
 def save_maps(engine: Engine, model: AnomalibModule, datamodule: AnomalibDataModule, path: Path) -> None:
-    """Save the maps of a few test images.
-
-    They are the first of each kind of defect and the first good one.
-    """
+    """Save the maps of a few test images: the first of each kind of defect and the first good one."""
     first = datamodule.test_data.samples.reset_index(drop=True).drop_duplicates("label")
     good = first["label_index"] == 0
     examples = datamodule.test_data.subsample([*first.index[~good][: EXAMPLES - 1], *first.index[good]])
@@ -140,13 +118,8 @@ def save_maps(engine: Engine, model: AnomalibModule, datamodule: AnomalibDataMod
     )
 
 
-def export(
-    engine: Engine, model: AnomalibModule, datamodule: AnomalibDataModule, run: Run, folder: Path
-) -> dict[str, Any]:
-    """Export to OpenVINO, time and test the files.
-
-    A failed export is reported and does not fail the run.
-    """
+def export(engine: Engine, model: AnomalibModule, data: AnomalibDataModule, run: Run, folder: Path) -> dict[str, Any]:
+    """Export to OpenVINO, time and test the files; a failed export is reported and does not fail the run."""
     row: dict[str, Any] = {}
     for precision in run.openvino:
         try:
@@ -157,9 +130,9 @@ def export(
                 model_file_name=f"model_{precision.lower()}",
                 input_size=(run.image_size, run.image_size),
                 compression_type=CompressionType.INT8_PTQ if precision == "INT8" else None,
-                datamodule=datamodule,
+                datamodule=data,
             )
-            measured = measure.measure_export(path, datamodule, run.threads, run.timed_passes, precision)
+            measured = measure.measure_export(path, data, run.threads, run.timed_passes, precision)
             row |= {f"openvino_{precision.lower()}_{name}": value for name, value in measured.items()}
         except Exception as error:  # noqa: BLE001, PERF203  # whatever an exporter raises
             traceback.print_exc()

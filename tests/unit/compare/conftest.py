@@ -2,9 +2,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from jsonargparse import Namespace
 
+from anomalib_dmdd.compare.command import parse
 from anomalib_dmdd.compare.plan import Run
-from anomalib_dmdd.compare.settings import Data, Settings
 
 
 @pytest.fixture
@@ -27,13 +28,15 @@ def make_run() -> Callable[..., Run]:
 
 
 @pytest.fixture
-def make_settings(tmp_path: Path) -> Callable[..., Settings]:
+def make_settings(tmp_path: Path) -> Callable[..., Namespace]:
     for category in ("bolt", "nut"):
         (tmp_path / "parts" / category / "train" / "good").mkdir(parents=True)
 
-    def make(models: list[str | dict[str, object]], **changes: object) -> Settings:
-        init_args = {"root": str(tmp_path / "parts")} | changes.pop("data", {})
-        data = Data("MVTec", changes.pop("category", ["bolt"]), init_args)
-        return Settings(models=models, data=data, accelerator="cpu", **changes)
+    def make(models: list[str | dict[str, object]], **changes: object) -> Namespace:
+        settings = parse(["--models", "Padim", "--data.category", "bolt", "--accelerator", "cpu"])
+        settings.data.init_args = {"root": str(tmp_path / "parts")} | changes.pop("init_args", {})
+        for name, value in {"models": models, **changes}.items():
+            settings[name] = value
+        return settings
 
     return make

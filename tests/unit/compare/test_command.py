@@ -1,16 +1,15 @@
+import signal
 from collections.abc import Callable
-from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonargparse import Namespace
 from rich.console import Console
 
-from anomalib_dmdd.compare import launcher, table
-from anomalib_dmdd.compare.command import run_all
+from anomalib_dmdd.compare import command, launcher, table
 from anomalib_dmdd.compare.plan import Run
-from anomalib_dmdd.compare.settings import Settings
 
 MakeRun = Callable[..., Run]
 RESULTS = {
@@ -20,14 +19,14 @@ RESULTS = {
 ABOUT = {"date": "2026-01-02T03:04:05", "cpu": "Abacus 3000", "gpus": []}
 
 
-def show(
-    runs: list[Run], settings: Settings, monkeypatch: pytest.MonkeyPatch, launch: Callable[..., Any]
-) -> tuple[bool, str]:
+def show(runs: list[Run], folder: Path, monkeypatch: pytest.MonkeyPatch, launch: Callable[..., Any]) -> str:
     """What a person sees while runs are replaced by their results."""
     monkeypatch.setattr(launcher, "launch", launch)
     monkeypatch.setattr(table, "markdown", lambda *_: "")
     out = StringIO()
-    return run_all(runs, settings, ABOUT, Console(file=out, width=200)), out.getvalue()
+    settings = Namespace(out=folder, threads=1, keep_weights=True)
+    command.run_all(runs, settings, ABOUT, Console(file=out, width=200))
+    return out.getvalue()
 
 
 def test_one_line_per_finished_run(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,8 +39,7 @@ def test_one_line_per_finished_run(make_run: MakeRun, tmp_path: Path, monkeypatc
     folder.mkdir(parents=True)
     (folder / "result.json").write_text('{"status": "ok"}')
     runs = [before, make_run("Good"), make_run("Bad")]
-    completed, text = show(runs, Settings(models=[], out=tmp_path), monkeypatch, launch)
-    assert completed
+    text = show(runs, tmp_path, monkeypatch, launch)
     assert "1 done in an earlier start" in text
     assert "[2/3] Good, bolt, seed 0: image AUROC 98.7, trained in 0:01:01" in text
     assert "[3/3] Bad, bolt, seed 0: FAILED: ValueError: [no] layer" in text
@@ -55,16 +53,16 @@ def test_changed_code_is_run_again(make_run: MakeRun, tmp_path: Path, monkeypatc
         folder = launcher.folder_of(run, out)
         folder.mkdir(parents=True)
         (folder / "result.json").write_text('{"status": "ok", "image_AUROC": 0.5, "train_seconds": 1}')
-        return launcher.result_of(run, out) or {}
+        return launcher.result_of(run, out)
 
-    run, settings = make_run("Good"), Settings(models=[], out=tmp_path)
     for code in ("one", "one", "two", "one"):
-        show([replace(run, code=code)], settings, monkeypatch, launch)
+        show([make_run("Good", code=code)], tmp_path, monkeypatch, launch)
     assert launched == ["one", "two"]
 
 
-def test_interrupt_is_reported(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def launch(*_: Any, **__: Any) -> dict[str, Any]:
-        raise KeyboardInterrupt
-
-    assert show([make_run()], Settings(models=[], out=tmp_path), monkeypatch, launch)[0] is False
+def test_a_stopped_job_is_an_interrupt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(command, "_compare", lambda *_: signal.raise_signal(signal.SIGTERM))
+    assert command.main(["--models", "Padim"]) == 130
+    assert "Run the same command again to continue" in capsys.readouterr().out
+    assert signal.getsignal(signal.SIGTERM) == before

@@ -48,7 +48,6 @@ def test_interrupt_stops_the_run_and_its_workers(
     monkeypatch.setattr(
         subprocess, "Popen", lambda command, **rest: popen([command[0], "-c", program, command[-1]], **rest)
     )
-    monkeypatch.setattr(launcher, "PATIENCE_SECONDS", 0.3)
     run = make_run()
     folder = launcher.folder_of(run, tmp_path)
     found: list[int] = []

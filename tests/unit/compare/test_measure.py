@@ -46,6 +46,19 @@ def test_parameters_of_a_known_network() -> None:
     assert count_parameters(network, torch.rand(1, 3, 8, 8)) == 216 + 8 + 32
 
 
+def test_memory_banks_count_and_layers_of_training_do_not() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.unused = nn.Linear(3, 2), nn.Linear(3, 100)
+            self.register_buffer("bank", torch.zeros(5, 2))
+
+        def forward(self, values: torch.Tensor) -> torch.Tensor:
+            return torch.cdist(self.used(values), self.bank)
+
+    assert count_parameters(Net(), torch.rand(1, 3)) == 3 * 2 + 2 + 5 * 2
+
+
 def test_shared_weights_count_once() -> None:
     layer = nn.Linear(4, 4)
     assert count_parameters(nn.Sequential(layer, layer), torch.rand(1, 4)) == 20

@@ -7,26 +7,25 @@ from typing import Any
 import pytest
 from anomalib.data import AnomalibDataModule
 from anomalib.models import AnomalibModule, list_models
+from jsonargparse import Namespace
 
 from anomalib_dmdd import Dmdd
 from anomalib_dmdd.compare.plan import (
-    GIVEN_TO_MODEL,
+    PUBLISHED,
     Run,
     SettingsError,
     build,
     known,
     plan,
-    published_settings,
     read_entry,
 )
-from anomalib_dmdd.compare.settings import Data, Settings
 
 MakeRun = Callable[..., Run]
-MakeSettings = Callable[..., Settings]
+MakeSettings = Callable[..., Namespace]
 
 
 def test_grid_has_every_combination_once(make_settings: MakeSettings) -> None:
-    runs = plan(make_settings(["Padim", "Patchcore"], category=["bolt", "nut"], seeds=[0, 1, 2]))
+    runs = plan(make_settings(["Padim", "Patchcore"], **{"data.category": ["bolt", "nut"]}, seeds=[0, 1, 2]))
     assert len(runs) == 2 * 2 * 3
     assert len({run.id for run in runs}) == 12
     assert {(run.label, run.category, run.seed) for run in runs} == {
@@ -82,14 +81,14 @@ def test_published_settings_fill_what_is_not_said(make_settings: MakeSettings) -
     (own,) = plan(make_settings([entry]))
     assert own.trainer == {"max_epochs": 3}
     assert own.model["init_args"]["backbone"] == "resnet18"
-    (for_all,) = plan(make_settings([entry], trainer={"max_steps": 5}, data={"train_batch_size": 2}))
+    (for_all,) = plan(make_settings([entry], trainer={"max_steps": 5}, init_args={"train_batch_size": 2}))
     assert for_all.trainer == {"max_steps": 5}, "a length for all models replaces that of one"
     assert for_all.data["init_args"]["train_batch_size"] == 2
 
 
 def test_published_settings_fit_the_models() -> None:
-    for name, settings in published_settings().items():
-        read_entry(AnomalibModule, name, settings.get("init_args", {}), GIVEN_TO_MODEL)
+    for name, settings in PUBLISHED.items():
+        read_entry(AnomalibModule, name, settings.get("init_args", {}))
         assert set(settings) <= {"init_args", "trainer", "train_batch_size"}
 
 
@@ -105,8 +104,8 @@ def test_published_settings_fit_the_models() -> None:
         ([{"class_path": "Padim", "epochs": 3}], {}, "may have init_args"),
         ([{"init_args": {}}], {}, "needs class_path"),
         (["Padim", "padim"], {}, "called Padim"),
-        (["Padim"], {"category": ["bold"]}, "no category 'bold'. Known: bolt, bottle.*nut"),
-        (["Padim"], {"data": {"rooot": "x"}}, "rooot"),
+        (["Padim"], {"data.category": ["bold"]}, "no category 'bold'. Known: bolt, bottle.*nut"),
+        (["Padim"], {"init_args": {"rooot": "x"}}, "rooot"),
         (["Padim"], {"trainer": {"max_step": 3}}, "max_step.*max_steps"),
         (["Padim"], {"trainer": {"logger": True}}, "logger"),
     ],
@@ -119,18 +118,18 @@ def test_mistakes_are_named_before_anything_runs(
 
 
 def test_unknown_data_module_and_accelerator(make_settings: MakeSettings) -> None:
-    settings = make_settings(["Padim"])
     with pytest.raises(SettingsError, match="Did you mean MVTec"):
-        plan(replace(settings, data=replace(settings.data, class_path="MVTek")))
+        plan(make_settings(["Padim"], **{"data.class_path": "MVTek"}))
     with pytest.raises(SettingsError, match="DemoParts has no categories"):
-        plan(replace(settings, data=Data("DemoParts", ["bolt"])))
+        plan(make_settings(["Padim"], **{"data.class_path": "DemoParts", "data.init_args": {}}))
     with pytest.raises(SettingsError, match="--accelerator abacus"):
-        plan(replace(settings, accelerator="abacus"))
+        plan(make_settings(["Padim"], accelerator="abacus"))
 
 
 def test_own_folder_without_categories(make_settings: MakeSettings, tmp_path: Path) -> None:
-    data = Data("Folder", init_args={"name": "parts", "normal_dir": str(tmp_path)})
-    (run,) = plan(replace(make_settings(["Padim"]), data=data))
+    init_args = {"name": "parts", "normal_dir": str(tmp_path)}
+    data = {"data.class_path": "Folder", "data.category": None, "data.init_args": init_args}
+    (run,) = plan(make_settings(["Padim"], **data))
     assert run.category == "parts"
 
 

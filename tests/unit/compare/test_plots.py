@@ -16,7 +16,7 @@ MakeRun = Callable[..., Run]
 
 def means(models: int, *, masks: bool) -> pd.DataFrame:
     index = [f"Model{number}" for number in range(models)]
-    values = pd.DataFrame(0.5, index=index, columns=[column.name for column in COLUMNS])
+    values = pd.DataFrame(50.0, index=index, columns=COLUMNS)
     values["torch_ms"] = np.arange(1.0, models + 1)
     if not masks:
         values[["pixel_AUROC", "pixel_AUPR", "pixel_AUPRO"]] = np.nan

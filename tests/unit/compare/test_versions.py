@@ -5,12 +5,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from jsonargparse import Namespace
 
 from anomalib_dmdd.compare.plan import plan
-from anomalib_dmdd.compare.settings import Settings
 from anomalib_dmdd.compare.versions import code_version, package_version
 
-MakeSettings = Callable[..., Settings]
+MakeSettings = Callable[..., Namespace]
 MODULE = """
 from anomalib.models import Padim
 
