@@ -169,3 +169,9 @@ def test_modes_and_layers_are_checked() -> None:
 def test_a_backbone_whose_outputs_do_not_fit_is_refused_with_the_reason(backbone: str) -> None:
     with pytest.raises(ValueError, match=rf"'{backbone}'"):
         Teacher(backbone, pre_trained=False)
+
+
+def test_a_teacher_with_synchronised_batch_norm_is_calibrated() -> None:
+    teacher = torch.nn.SyncBatchNorm.convert_sync_batchnorm(Teacher("resnet18", pre_trained=False))
+    teacher.calibrate(torch.rand(2, 3, 64, 64))
+    assert teacher.features.bn1.running_mean.any()  # zeros before
