@@ -20,7 +20,7 @@ def main(root: str, out: str) -> None:
             model, folder = build(name), Path(out) / f"{name}-{workers}"
             parts = DemoParts(root=root, train_batch_size=4, num_workers=workers)
             quiet = {"accelerator": "cpu", "devices": 1, "enable_progress_bar": False, "logger": False}
-            engine = Engine(default_root_dir=folder, max_steps=3, limit_val_batches=1, **quiet)
+            engine = Engine(default_root_dir=folder, max_steps=3, limit_val_batches=1, limit_test_batches=1, **quiet)
             engine.fit(model, datamodule=parts)
             results[folder.name] = {**model.state_dict(), **engine.test(model, datamodule=parts)[0]}
     torch.save(results, Path(out) / "results.pt")

@@ -199,3 +199,9 @@ def test_a_list_is_no_file_of_weights(tmp_path: Path) -> None:
     torch.save([torch.zeros(2)], tmp_path / "list.pth")
     with pytest.raises(ValueError, match=r"teacher_weights: .*list\.pth"):
         Teacher("resnet18", weights=tmp_path / "list.pth").load_pretrained()
+
+
+def test_a_teacher_with_synchronised_batch_norm_is_calibrated() -> None:
+    teacher = torch.nn.SyncBatchNorm.convert_sync_batchnorm(Teacher("resnet18", pre_trained=False))
+    teacher.calibrate(torch.rand(2, 3, 64, 64))
+    assert teacher.features.bn1.running_mean.any()  # zeros before
