@@ -1,4 +1,4 @@
-"""The command: settings, plan, runs, report. Nothing heavy is imported before it is used: ``--help`` is quick."""
+"""The command: settings, plan, runs, report. Heavy imports wait, so ``--help`` is quick."""
 
 import json
 import os
@@ -68,7 +68,7 @@ def parse(arguments: Sequence[str]) -> Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Compare models as a command line says, by default that of this process, and return the exit code."""
+    """Compare models as a command line says, and return the exit code."""
     settings = parse(sys.argv[1:] if arguments is None else arguments)
     console = Console(highlight=False, soft_wrap=True)
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stopped job keeps what is finished, too

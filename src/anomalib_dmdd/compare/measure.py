@@ -62,7 +62,7 @@ def _normalize_unclipped(preds: Tensor | None, norm_min: Tensor, norm_max: Tenso
 
 
 def peak_memory(device: torch.device) -> dict[str, float | str]:
-    """Peak memory so far in MB, of torch on the GPU or of the process without those that load data."""
+    """Peak memory so far in MB, of torch on the GPU or of the process."""
     if device.type == "cuda":
         return {"peak_memory_mb": torch.cuda.max_memory_allocated(device) / 1e6, "memory_of": "GPU"}
     status = Path("/proc/self/status")
@@ -92,7 +92,7 @@ class _StoragesRead(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 @torch.no_grad()
 def count_parameters(model: nn.Module, image: Tensor) -> int:
-    """Count the numbers that inference reads: weights, statistics and memory banks, but no layers of training only."""
+    """Count the numbers that inference reads: weights, statistics and memory banks."""
     with _StoragesRead() as read:
         model(image)
     tensors = {tensor.untyped_storage().data_ptr(): tensor for tensor in (*model.parameters(), *model.buffers())}
@@ -100,7 +100,7 @@ def count_parameters(model: nn.Module, image: Tensor) -> int:
 
 
 def time_calls(forward: Callable[[], object], passes: int) -> dict[str, float]:
-    """Median, first and third quartile of the duration of a call in milliseconds, after 10 calls to warm up."""
+    """Median and quartiles of the duration of a call in milliseconds, after a warm-up."""
     seconds = timeit.repeat(forward, repeat=WARM_UP + passes, number=1)[WARM_UP:]
     return dict(zip(("ms", "ms_p25", "ms_p75"), 1e3 * np.percentile(seconds, [50, 25, 75]), strict=True))
 
@@ -118,7 +118,7 @@ def time_torch(model: nn.Module, image: Tensor, passes: int) -> dict[str, float]
 
 
 def measure_export(path: Path, data: AnomalibDataModule, threads: int, passes: int, precision: str) -> dict[str, float]:
-    """Time an exported OpenVINO model on the CPU, and test it on the test images, which must have its size.
+    """Time an exported OpenVINO model on the CPU, and test it.
 
     The file is tested as it is: that of an Anomalib model clips normalised scores to [0, 1].
 

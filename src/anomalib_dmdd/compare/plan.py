@@ -104,7 +104,7 @@ def known(base: type) -> dict[str, type]:
 
 
 def read_entry(base: type, class_path: str, init_args: Mapping[str, Any]) -> tuple[ArgumentParser, Namespace]:
-    """Find a model or data module by its name in any case, or by its class path, and check its arguments.
+    """Find a model or data module by name or class path, and check its arguments.
 
     Returns:
         The parser, and what it read: ``entry.class_path`` and all ``entry.init_args``.
@@ -139,7 +139,7 @@ def build(base: type, entry: Mapping[str, Any], call: Callable[..., Any] | None 
 
 
 def _expand_model(entry: str | dict[str, Any], settings: Namespace) -> Iterator[tuple[dict[str, Any], int | None]]:
-    """Complete an entry of ``models`` with published settings, once per backbone if the model has one.
+    """Complete an entry of ``models`` with published settings, once per backbone.
 
     Yields:
         The fields of a run that depend on the model, and its batch size.

@@ -107,7 +107,7 @@ def candidates(rows: pd.DataFrame, planned: Sequence[Run]) -> list[str]:
 
 
 def best(means: pd.DataFrame, among: Collection[str], *, highest: bool) -> pd.DataFrame:
-    """Mark the best mean of each column as the table shows it; equal ones share the mark.
+    """Mark the best mean of each column, as rounded in the table.
 
     >>> means = pd.DataFrame({"torch_ms": [4.04, 4.0, 9.0]}, index=["a", "b", "c"])
     >>> best(means, ["a", "b", "c"], highest=False)["torch_ms"].tolist()
@@ -127,7 +127,7 @@ def pareto(means: pd.DataFrame, accuracy: str, latency: str) -> list[str]:
 
 
 def compared(means: pd.DataFrame) -> tuple[str, str]:
-    """Accuracy and latency to compare by: AUPRO and OpenVINO if all models have them, else image AUROC and torch."""
+    """Accuracy and latency to compare by; AUPRO and OpenVINO if all models have them."""
     everywhere = means.notna().all()
     accuracy = "pixel_AUPRO" if everywhere["pixel_AUPRO"] else "image_AUROC"
     return accuracy, "openvino_fp32_ms" if everywhere["openvino_fp32_ms"] else "torch_ms"
@@ -195,7 +195,7 @@ def _by_category(rows: pd.DataFrame, name: str, among: Collection[str]) -> str:
 
 
 def _cells(means: pd.DataFrame, spreads: pd.DataFrame, among: Collection[str], *, highest: bool) -> pd.DataFrame:
-    """Text of each mean and its spread, the best of each column in bold; columns without numbers are left out."""
+    """Text of each mean and its spread, the best of each column in bold."""
     means = means.dropna(axis="columns", how="all")
     spreads = spreads[means.columns]
     texts = means.map("{:.1f}".format).where(means.notna(), "-")

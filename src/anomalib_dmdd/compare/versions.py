@@ -24,7 +24,7 @@ CODE = ("*.py", "*.yaml")
 
 
 def code_version(*settings: Any) -> str:
-    """Version of this package, and ``name.py:hash`` of each other ``class_path`` that is not of an installed one."""
+    """Version of this package, and ``name.py:hash`` of other code of a run."""
     class_paths = re.findall(r'"class_path": "(\w[\w.]*\.\w+)"', json.dumps(settings, default=str))
     files = sorted({file for path in class_paths for file in _own_files(path)})
     return " ".join([package_version(), *(f"{file.name}:{_digest([file])}" for file in files)])

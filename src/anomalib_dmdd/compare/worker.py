@@ -100,7 +100,7 @@ def train_and_test(engine: Engine, model: AnomalibModule, data: AnomalibDataModu
 
 
 def save_maps(engine: Engine, model: AnomalibModule, datamodule: AnomalibDataModule, path: Path) -> None:
-    """Save the maps of a few test images: the first of each kind of defect and the first good one."""
+    """Save the maps of the first test image of each kind."""
     first = datamodule.test_data.samples.reset_index(drop=True).drop_duplicates("label")
     good = first["label_index"] == 0
     examples = datamodule.test_data.subsample([*first.index[~good][: EXAMPLES - 1], *first.index[good]])
@@ -119,7 +119,7 @@ def save_maps(engine: Engine, model: AnomalibModule, datamodule: AnomalibDataMod
 
 
 def export(engine: Engine, model: AnomalibModule, data: AnomalibDataModule, run: Run, folder: Path) -> dict[str, Any]:
-    """Export to OpenVINO, time and test the files; a failed export is reported and does not fail the run."""
+    """Export to OpenVINO, time and test the files; a failure is only reported."""
     row: dict[str, Any] = {}
     for precision in run.openvino:
         try:

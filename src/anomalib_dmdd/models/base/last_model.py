@@ -1,4 +1,4 @@
-"""What is kept when a training ends: the last model with its own thresholds, or an interrupted one with a mark."""
+"""What is kept at the end of a training: the last model with its own thresholds."""
 
 import logging
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ INTERRUPTED = "interrupted.ckpt"
 
 
 def ends_with_this_epoch(trainer: Trainer) -> bool:
-    """Whether the training is known to end, asked at the end of an epoch; all processes get the same answer."""
+    """Whether the training ends with this epoch; the same answer for all processes."""
     ends = (
         trainer.should_stop
         or trainer.current_epoch + 1 == trainer.max_epochs
@@ -48,7 +48,7 @@ def validate_now(trainer: Trainer) -> None:
 
 
 def save_again(trainer: Trainer) -> None:
-    """Save the last model with its new thresholds, in place of what was saved before they were set."""
+    """Save the last model again, with its new thresholds."""
     names = {"epoch": torch.tensor(trainer.current_epoch), "step": torch.tensor(trainer.global_step)}
     for callback in trainer.checkpoint_callbacks:
         if not isinstance(callback, ModelCheckpoint) or not callback.save_top_k:
@@ -60,7 +60,7 @@ def save_again(trainer: Trainer) -> None:
 
 
 class LastModelMixin(LightningModule):
-    """Mixin for models whose thresholds are set by a validation: the model that is saved last is validated last.
+    """Mixin that validates the model that is saved last, which sets its thresholds.
 
     Attributes:
         threshold_age: Whether the thresholds belong to the weights.
@@ -89,7 +89,7 @@ class LastModelMixin(LightningModule):
             validate_now(self.trainer)
 
     def on_train_end(self) -> None:
-        """Validate the last model if the end was not to be foreseen, and say so if it has no threshold."""
+        """Validate the last model if its thresholds are old, and report missing ones."""
         super().on_train_end()
         self._went_on_from = self.trainer.ckpt_path
         if not keeps_a_model(self.trainer):
@@ -132,7 +132,7 @@ class LastModelMixin(LightningModule):
         self.threshold_age.save(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Read the mark; keep the weights in the test of ``Engine.train``, which loads what the training began with."""
+        """Read the mark; keep the trained weights in the test of ``Engine.train``."""
         trainer = self._trainer
         if self._went_on_from and trainer and trainer.testing and trainer.ckpt_path == self._went_on_from:
             rank_zero_only(logger.warning)("The model that was just trained is tested, not %s.", trainer.ckpt_path)
@@ -150,7 +150,7 @@ class KeepInterrupted(Callback):
     """Saves a checkpoint when a training is interrupted, also before its first validation."""
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Save the state of the training in :data:`INTERRUPTED`; never raises, for the first error must be seen."""
+        """Save the state of the training in :data:`INTERRUPTED`; never raises."""
         callback = trainer.checkpoint_callback
         folder = callback.dirpath if isinstance(callback, ModelCheckpoint) else None
         if trainer.state.fn != TrainerFn.FITTING or not (folder and trainer.global_step and keeps_a_model(trainer)):
