@@ -14,8 +14,6 @@ from typing import Any
 
 from .plan import Run
 
-POLL_SECONDS = 0.2
-
 
 def folder_of(run: Run, out: Path) -> Path:
     """Folder with the files of a run."""
@@ -56,7 +54,7 @@ def launch(run: Run, out: Path, *, keep_weights: bool, watch: Callable[[str], No
         try:
             while process.poll() is None:
                 watch(_read(folder / "stage"))
-                time.sleep(POLL_SECONDS)
+                time.sleep(0.2)
         finally:
             _kill(process)
     if not keep_weights:

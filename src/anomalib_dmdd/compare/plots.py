@@ -50,7 +50,7 @@ def plot_pareto(means: pd.DataFrame, path: Path) -> None:
         axis.plot(front[latency], front[name], color="0.7")
         axis.scatter(points[latency], points[name], s=90, zorder=2)
         for model, *place, size in points.itertuples():
-            axis.annotate(f"  {model}, {size:.0f} MB", place, va="center", fontsize=8)
+            axis.annotate(f"   {model}, {size:.0f} MB", place, va="center", fontsize=8)
         axis.margins(0.3)
         axis.set_title(f"{METRICS[name]}, %", fontsize=10)
         axis.grid(color="0.93")

@@ -43,8 +43,7 @@ HOW = """## How it was measured
 - All models see the same images at {size} x {size} pixels. The last training step is tested.
 - Values are means over categories and seeds, ± the standard deviation over seeds of the mean over categories.
   **Bold** marks the best model, if there are at least {seeds} seeds.
-- F1 is optimistic for all models if the validation images are the test images. Other metrics need no threshold.
-  AUPRO is integrated up to a false positive rate of 0.3.
+- F1 is optimistic if the validation images are the test images. AUPRO ends at a false positive rate of 0.3.
 - Accuracy is measured in torch on scores that are not clipped. Exported files are tested as they are.
   Anomalib clips normalised scores to [0, 1], also in the files of its models.
 - Training time includes loading images. Memory is the peak until training ended ({memory}).
@@ -82,8 +81,7 @@ def summarise(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     Returns:
         Two frames with a row per model: means, and spreads (NaN with fewer than two seeds).
     """
-    numbers = _numbers(rows)
-    by_model = numbers.groupby(["model", "seed"], sort=False)[COLUMNS].mean().groupby("model", sort=False)
+    by_model = _numbers(rows).groupby(["model", "seed"], sort=False)[COLUMNS].mean().groupby("model", sort=False)
     return by_model.mean(), by_model.std()
 
 
@@ -198,7 +196,7 @@ def _cells(means: pd.DataFrame, spreads: pd.DataFrame, among: Collection[str], *
     """Text of each mean and its spread, the best of each column in bold."""
     means = means.dropna(axis="columns", how="all")
     spreads = spreads[means.columns]
-    texts = means.map("{:.1f}".format).where(means.notna(), "-")
+    texts = means.map("{:.1f}".format, na_action="ignore").fillna("-")
     texts = texts.where(spreads.isna(), texts + " ± " + spreads.map("{:.1f}".format))
     marked: pd.DataFrame = texts.mask(best(means, among, highest=highest), "**" + texts + "**")
     return marked

@@ -60,6 +60,21 @@ def test_models_with_settings_on_the_command_line() -> None:
     assert parse(["--models", "Dmdd", json.dumps(model)]).models == ["Dmdd", model]
 
 
+def test_several_values_in_brackets_and_one_after_an_equals_sign() -> None:
+    settings = parse(["--models=[Dmdd]", "--seeds", "[1, 2]", "--openvino=[]"])
+    assert (settings.models, settings.seeds, settings.openvino) == (["Dmdd"], [1, 2], [])
+
+
+@pytest.mark.parametrize(
+    "wrong", ["models: []", "models: Padim", "{models: [Padim], seeds: []}", "{models: [Padim], seeds: 3}"]
+)
+def test_wrong_file_is_named(wrong: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "compare.yaml").write_text(wrong)
+    with pytest.raises(SystemExit):
+        parse(["--config", str(tmp_path / "compare.yaml")])
+    assert re.search("model|seeds", capsys.readouterr().err.rpartition("error:")[2])
+
+
 def test_every_option_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse(["--help"])
