@@ -42,5 +42,5 @@ def test_thresholds_are_those_of_one_process(demo_root: Path, tmp_path: Path, en
         buffer.fill_(torch.nan)
     engine().validate(trained, datamodule=data)
     for name, value in trained.post_processor.named_buffers():
-        torch.testing.assert_close(first[name], value, msg=name)
+        torch.testing.assert_close(first[name], value, rtol=1e-4, atol=1e-6, msg=name)  # batches of another size
         assert torch.equal(first[name], second[name]), name
