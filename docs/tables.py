@@ -8,6 +8,7 @@ A document marks the place of a table with ``<!-- table: NAME -->`` and ``<!-- e
 
 - ``models``: means over the sets
 - ``row_Dmdd`` and so on: one model, a column per set
+- ``variants_Dmdd`` and so on: one model and its variants, a row per set
 - ``image_AUROC``, ``pixel_AUROC`` and ``pixel_AUPRO``: a column per set
 - ``baselines_128`` and ``baselines_256``: models of Anomalib at these image sizes
 - ``inference``: ratios of speed
@@ -24,7 +25,8 @@ import pandas as pd
 DOCS = Path(__file__).parent
 OURS = ("Dmdd", "Dskd", "Bikd")
 MODEL_READMES = [DOCS.parent / "src/anomalib_dmdd/models" / name.lower() / "README.md" for name in OURS]
-DOCUMENTS = (DOCS.parent / "README.md", DOCS / "results.md", *MODEL_READMES)
+EXPERIMENTS = [DOCS / "experiments" / f"{name.lower()}.md" for name in OURS]
+DOCUMENTS = (DOCS.parent / "README.md", DOCS / "results.md", *MODEL_READMES, *EXPERIMENTS)
 METRICS = {"image_AUROC": "image AUROC", "pixel_AUROC": "pixel AUROC", "pixel_AUPRO": "AUPRO"}
 MODELS = ("Dmdd", "Dskd", "Bikd", "ReverseDistillation", "Stfpm", "Patchcore")
 SETS = ("screw", "hazelnut", "tile", "tile_uneven", "cookie", "board", "flange")
@@ -37,11 +39,12 @@ SEEDS_FOR_BEST = 3
 MARK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def development(csv: Path = DOCS / "results" / "development.csv") -> pd.DataFrame:
+def development(csv: Path = DOCS / "results" / "development.csv", variants: bool = False) -> pd.DataFrame:
     """Read the runs of the development tables, one row per run.
 
     Args:
         csv: Raw file. Metrics are shares from 0 to 1.
+        variants: Whether to keep variants of the models, whose names begin with that of the model.
 
     Returns:
         Runs of the models in ``MODELS`` at the setting of the tables.
@@ -51,7 +54,8 @@ def development(csv: Path = DOCS / "results" / "development.csv") -> pd.DataFram
     """
     runs = pd.read_csv(csv)
     runs = runs[(runs["image_size"] == IMAGE_SIZE) & ((runs["steps"] == STEPS) | (runs["model"] == UNTRAINED))]
-    runs = runs[runs["model"].isin(MODELS)]
+    names = runs["model"].str.split().str[0] if variants else runs["model"]
+    runs = runs[names.isin(MODELS)]
     run = ["model", "category", "seed"]
     if (twice := runs.duplicated(run)).any():
         raise ValueError(f"{csv}: more than one run of\n{runs.loc[twice, run].to_string(index=False)}")
@@ -79,6 +83,24 @@ def row(runs: pd.DataFrame, model: str) -> str:
     values = runs[runs["model"] == model].groupby("category")[list(METRICS)].mean()
     table = values.rename(columns=METRICS).T.rename_axis(index="metric")
     table = table[ordered(table.columns, SETS)]
+    return markdown(table, dict.fromkeys(table.columns, False))
+
+
+def variants(runs: pd.DataFrame, model: str) -> str:
+    """One model and its variants, a row per set and variant and a column per metric.
+
+    Sets without a variant are left out, because there is nothing to compare.
+    """
+    runs = runs[runs["model"].str.split().str[0] == model]
+    compared = runs.groupby("category")["model"].transform("nunique") > 1
+    if not compared.any():
+        return "*Not measured yet.*"
+    runs = runs[compared].rename(columns={"category": "set"} | METRICS)
+    groups = runs.groupby(["set", "model"])
+    table = groups[list(METRICS.values())].mean()
+    table.index = pd.MultiIndex.from_tuples(
+        [(*key, int(count)) for key, count in groups.size().items()], names=["set", "model", "seeds"]
+    )
     return markdown(table, dict.fromkeys(table.columns, False))
 
 
@@ -149,6 +171,7 @@ def tables() -> dict[str, str]:
     return (
         {"models": means(runs)}
         | {f"row_{model}": row(runs, model) for model in OURS}
+        | {f"variants_{model}": variants(development(variants=True), model) for model in OURS}
         | {metric: by_set(runs, metric) for metric in METRICS}
         | {f"baselines_{size}": baselines(size) for size in (128, 256)}
         | {"inference": inference()}

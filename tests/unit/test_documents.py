@@ -1,5 +1,6 @@
 """The tables of the documents come from the CSV files beside them."""
 
+import re
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -8,6 +9,8 @@ import pandas as pd
 import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
+ROOT = DOCS.parent
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *ROOT.glob("src/**/*.md")])
 METRICS = ["image_AUROC", "pixel_AUROC", "pixel_AUPRO"]
 
 
@@ -78,3 +81,24 @@ def test_runs_of_other_settings_are_left_out(tables: ModuleType, tmp_path: Path)
     measured = runs(1, Dmdd=0.9)
     pd.concat([measured, measured.assign(image_size=256), measured.assign(steps=1200)]).to_csv(csv, index=False)
     assert len(tables.development(csv)) == 1
+
+
+def test_variants_are_listed_for_sets_where_there_is_something_to_compare(tables: ModuleType) -> None:
+    measured = pd.concat([runs(2, **{"Dmdd": 0.9, "Dmdd flat": 0.8}), runs(1, Dmdd=0.1).assign(category="screw")])
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in tables.variants(measured, "Dmdd").splitlines()]
+    assert rows[2:] == [["tile", "Dmdd", "2", *["90.0"] * 3], ["tile", "Dmdd flat", "2", *["80.0"] * 3]]
+    assert tables.variants(measured, "Bikd") == "*Not measured yet.*"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_lead_to_files(path: Path) -> None:
+    text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    links = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", text)
+    assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+def test_documents_are_short() -> None:
+    lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in DOCUMENTS}
+    assert lines[ROOT / "README.md"] <= 120
+    assert lines[DOCS / "results.md"] <= 150
+    assert all(count <= 80 for path, count in lines.items() if ROOT / "src" in path.parents)
