@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 from anomalib.engine import Engine
-from conftest import MODELS, build
 from lightning import seed_everything
+from small_models import MODELS, build
 
 from anomalib_dmdd import DemoParts
 

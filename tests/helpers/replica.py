@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from anomalib.engine import Engine
-from conftest import build
 from lightning import LightningModule, Trainer, seed_everything
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import Timer
+from small_models import build
 from torch import Tensor
 
 from anomalib_dmdd import DemoParts

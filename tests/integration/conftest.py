@@ -1,18 +1,13 @@
-"""What the integration tests share: models small enough to train in seconds, and a quiet Engine."""
+"""What the integration tests share: drawn parts in batches, and a quiet Engine."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from anomalib.engine import Engine
-from anomalib.models import AnomalibModule
 
-import anomalib_dmdd.models
 from anomalib_dmdd import DemoParts
-
-MODELS = anomalib_dmdd.models.__all__
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -26,14 +21,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def parts(demo_root: Path) -> DemoParts:
     """DemoParts in batches of four."""
     return DemoParts(root=demo_root, train_batch_size=4, eval_batch_size=16, num_workers=0)
-
-
-def build(name: str, size: tuple[int, int] = (64, 64), **settings: Any) -> AnomalibModule:
-    """A model with a random ResNet18 as teacher, on small images."""
-    torch.manual_seed(0)
-    cls = getattr(anomalib_dmdd, name)
-    settings = {"backbone": "resnet18", "pre_trained": False, "visualizer": False, **settings}
-    return cls(pre_processor=cls.configure_pre_processor(size), **settings)
 
 
 @pytest.fixture

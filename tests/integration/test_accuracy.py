@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from anomalib.engine import Engine
-from conftest import build
 from lightning import seed_everything
+from small_models import build
 
 from anomalib_dmdd import DemoParts
 

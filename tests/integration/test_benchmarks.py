@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from anomalib.engine import Engine
-from conftest import build
 from pictures import read_picture
 from PIL import Image
+from small_models import build
 
 from anomalib_dmdd import DemoParts
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from anomalib.data import Folder, PredictDataset
 from anomalib.engine import Engine
-from conftest import MODELS, build
 from PIL import Image
+from small_models import MODELS, build
 
 import anomalib_dmdd
 from anomalib_dmdd import DemoParts

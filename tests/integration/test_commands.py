@@ -11,9 +11,9 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the documents u
 
 SHORTER = {
     "anomalib train": "--trainer.max_steps 2 --trainer.accelerator cpu",
-    "examples/compare_models.py": "--trainer.max_steps 2 --timed_passes 2 --openvino",
+    "examples/compare_models.py": "--models Padim --trainer.max_steps 2 --timed_passes 2 --openvino",
     "examples/custom_post_processor.py": "--steps 2 --image_size 64",
-    "examples/train_on_your_folder.py": "--steps 2 --image_size 64",
+    "examples/train_on_your_folder.py": "--steps 2 --image_size 64 --backbone resnet18.tv_in1k",
 }
 """Appended to a command so that it takes seconds, by a part of the command."""
 
@@ -29,7 +29,7 @@ ONLY_PARSED = {"--data MVTec": ("--print_config", "it would download MVTec AD")}
 
 @pytest.fixture
 def sandbox(tmp_path: Path, demo_root: Path) -> Path:
-    make_weight_cache(tmp_path / "cache", ["resnet18.tv_in1k"])
+    make_weight_cache(tmp_path / "cache", ["resnet18.a1_in1k", "resnet18.tv_in1k"])
     return make_sandbox(tmp_path, demo_root)
 
 

@@ -215,3 +215,4 @@ main()
     (results,) = (tmp_path / "runs" / "benchmark").glob("*/results.csv")
     rows = pd.read_csv(results)
     assert rows["model.class_path"].tolist() == ["Dmdd", "Patchcore", "ReverseDistillation"], done.stderr
+    assert rows["image_AUROC"].between(0, 1).all()

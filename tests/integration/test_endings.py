@@ -11,9 +11,9 @@ from anomalib.data import Folder
 from anomalib.engine import Engine
 from anomalib.metrics import AUROC, Evaluator
 from anomalib.models import AnomalibModule
-from conftest import MODELS, build
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
+from small_models import MODELS, build
 
 from anomalib_dmdd import DemoParts, Dskd
 from anomalib_dmdd.models.base import DefaultLength

@@ -8,7 +8,7 @@ import pytest
 import torch
 from anomalib.deploy import OpenVINOInferencer, TorchInferencer
 from anomalib.engine import Engine
-from conftest import MODELS, build
+from small_models import MODELS, build
 
 import anomalib_dmdd
 from anomalib_dmdd import DemoParts

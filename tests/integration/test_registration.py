@@ -21,17 +21,6 @@ SHORT_RUN = [
 ]
 
 
-@pytest.fixture(scope="module")
-def few_parts(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two parts of each of the folders that MVTec needs."""
-    few = tmp_path_factory.mktemp("few")
-    for folder in ("train/good", "test/good", "test/chip", "ground_truth/chip"):
-        (few / "flange" / folder).mkdir(parents=True)
-        for image in sorted((demo_root / "flange" / folder).glob("*.png"))[:2]:
-            shutil.copy(image, few / "flange" / folder)
-    return few
-
-
 def run(command: list[str], folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     # A seed that another test has set in this process would be the command's, too.
     ours = ("TORCH_DEVICE_BACKEND_AUTOLOAD", "PL_GLOBAL_SEED")
@@ -178,33 +167,3 @@ print(before, "dmdd" in list_models(), type(get_model("dmdd", backbone="resnet18
 """
     done = run([sys.executable, "-c", program], tmp_path, TORCH_DEVICE_BACKEND_AUTOLOAD="0")
     assert done.stdout.splitlines()[-1] == "False True True"
-
-
-def test_benchmark_beside_patchcore(tmp_path: Path, few_parts: Path) -> None:
-    benchmark = {
-        "seed": 0,
-        "model": {
-            "class_path": {"grid": ["Dmdd", "Patchcore"]},
-            "init_args": {"backbone": "resnet18", "pre_trained": False},
-        },
-        "data": {"class_path": "MVTec", "init_args": {"root": str(few_parts), "category": "flange", "num_workers": 0}},
-    }
-    (tmp_path / "benchmark.yaml").write_text(yaml.safe_dump({"accelerator": "cpu", "benchmark": benchmark}))
-    # The pipeline takes no trainer arguments: all that differs from `anomalib benchmark` is the length of the training.
-    program = """
-from anomalib.cli.cli import main
-from anomalib.models import Dmdd
-from anomalib_dmdd.models.base import DefaultLength
-
-Dmdd.default_length = DefaultLength(steps=2)
-main()
-"""
-
-    run([sys.executable, "-c", program, "benchmark", "--config", "benchmark.yaml"], tmp_path)
-
-    (results,) = (tmp_path / "runs" / "benchmark").glob("*/results.csv")
-    rows = results.read_text().splitlines()
-    assert len(rows) == 3
-    assert "Dmdd" in rows[1]
-    assert "Patchcore" in rows[2]
-    assert "image_AUROC" in rows[0]

@@ -14,8 +14,8 @@ import torch
 from anomalib.callbacks import ModelCheckpoint
 from anomalib.engine import Engine
 from anomalib.models import AnomalibModule
-from conftest import MODELS, build
 from lightning import seed_everything
+from small_models import MODELS, build
 
 from anomalib_dmdd import DemoParts, Dskd
 from anomalib_dmdd.models.base import DefaultLength

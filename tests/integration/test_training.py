@@ -11,9 +11,9 @@ import pytest
 import torch
 from anomalib.data import Folder
 from anomalib.engine import Engine
-from conftest import MODELS, build
 from lightning import LightningModule, Trainer, seed_everything
 from lightning.pytorch import Callback
+from small_models import MODELS, build
 
 from anomalib_dmdd import DemoParts
 from anomalib_dmdd.models.base import DefaultLength

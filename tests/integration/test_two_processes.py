@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from anomalib.data import Folder
 from anomalib.engine import Engine
-from conftest import build
 from lightning import LightningModule, Trainer
 from lightning.pytorch import Callback
+from small_models import build
 
 from anomalib_dmdd import Dskd
 

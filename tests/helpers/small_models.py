@@ -1,0 +1,18 @@
+"""Models small enough to train in seconds; a module of its own, so that other processes can import it."""
+
+from typing import Any
+
+import torch
+from anomalib.models import AnomalibModule
+
+import anomalib_dmdd.models
+
+MODELS = anomalib_dmdd.models.__all__
+
+
+def build(name: str, size: tuple[int, int] = (64, 64), **settings: Any) -> AnomalibModule:
+    """A model with a random ResNet18 as teacher, on small images."""
+    torch.manual_seed(0)
+    cls = getattr(anomalib_dmdd, name)
+    settings = {"backbone": "resnet18", "pre_trained": False, "visualizer": False, **settings}
+    return cls(pre_processor=cls.configure_pre_processor(size), **settings)
