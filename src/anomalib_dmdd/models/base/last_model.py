@@ -1,4 +1,4 @@
-"""What is kept at the end of a training: the last model with its own thresholds."""
+"""What a training keeps: the last model with its own thresholds."""
 
 import logging
 from collections.abc import Sequence
