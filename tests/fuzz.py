@@ -147,7 +147,7 @@ def check(case: Case, images: Path) -> str:
 
 def export(model: Any, engine: Engine, image: Path) -> str:  # noqa: ANN401
     """Export to OpenVINO and compare with the answer of the Engine."""
-    path = engine.export(model, "openvino", export_root=engine.trainer.default_root_dir, input_size=model.input_size)
+    path = engine.export(model, "openvino", export_root=engine.trainer.default_root_dir)
     exact = {"INFERENCE_PRECISION_HINT": "f32"}
     answer = OpenVINOInferencer(path, device="CPU", config=exact).predict(str(image))
     with torch.no_grad():

@@ -15,7 +15,7 @@ from anomalib_dmdd import DemoParts
 def test_defects_are_found(name: str, steps: int, demo_root: Path, engine: Callable[..., Engine]) -> None:
     seed_everything(0)
     parts = DemoParts(root=demo_root, train_batch_size=8)
-    model = build(name, size=(96, 96))
+    model = build(name, size=(64, 64))
     run = engine(max_steps=steps, check_val_every_n_epoch=1000)
     run.fit(model, datamodule=parts)
     (metrics,) = run.test(model, datamodule=parts, verbose=False)
