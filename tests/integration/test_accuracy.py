@@ -11,11 +11,11 @@ from small_models import build
 from anomalib_dmdd import DemoParts
 
 
-@pytest.mark.parametrize(("name", "steps"), [("Dmdd", 160), ("Dskd", 240), ("Bikd", 160)])
-def test_defects_are_found(name: str, steps: int, demo_root: Path, engine: Callable[..., Engine]) -> None:
+@pytest.mark.parametrize(("name", "side", "steps"), [("Dmdd", 96, 160), ("Dskd", 64, 240), ("Bikd", 96, 160)])
+def test_defects_are_found(name: str, side: int, steps: int, demo_root: Path, engine: Callable[..., Engine]) -> None:
     seed_everything(0)
     parts = DemoParts(root=demo_root, train_batch_size=8)
-    model = build(name, size=(64, 64))
+    model = build(name, size=(side, side))
     run = engine(max_steps=steps, check_val_every_n_epoch=1000)
     run.fit(model, datamodule=parts)
     (metrics,) = run.test(model, datamodule=parts, verbose=False)

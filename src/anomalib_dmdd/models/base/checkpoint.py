@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Iterator, Mapping
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from anomalib.post_processing import PostProcessor
@@ -17,12 +18,19 @@ STRUCTURE = ("backbone", "layers", "embedding_input", "anomaly_map_mode")
 
 
 def describe(model: "DistillationMixin") -> dict[str, str]:
-    """Class names of a model, of its network and of its post-processor."""
+    """Class names of a model, of its network and of its post-processor, and the facts of its training."""
     return {
+        **model.trained_with,
         "model": type(model).__name__,
         "network": type(model.model).__name__,
         "post_processor": _path(type(model.post_processor)),
     }
+
+
+def training_facts(datamodule: object) -> dict[str, str]:
+    """Name of the training set and the date of today."""
+    names = [getattr(datamodule, name, None) for name in ("name", "category")]
+    return {"dataset": " ".join(filter(None, names)) or "unknown", "trained": date.today().isoformat()}
 
 
 def adopt(model: "DistillationMixin", checkpoint: Mapping[str, Any], *, resume: bool) -> None:
@@ -43,6 +51,7 @@ def adopt(model: "DistillationMixin", checkpoint: Mapping[str, Any], *, resume: 
     if found is None or found["network"] != type(model.model).__name__:
         trained = found["model"] if found else "a model of another package"
         raise ValueError(f"The checkpoint holds {trained}, but the model to load it into is {type(model).__name__}.")
+    model.trained_with = {name: found[name] for name in ("dataset", "trained") if name in found}
     _adopt_arguments(model, checkpoint["hyper_parameters"], resume=resume)
     _adopt_post_processor(model, found["post_processor"])
 

@@ -18,13 +18,15 @@ from torch.optim import Optimizer
 from anomalib_dmdd.models.components import DistillationModel, Teacher
 from anomalib_dmdd.synthesis import AnomalySimulator, MildAugmentation
 
-from .checkpoint import KEY, adopt, describe
+from .checkpoint import KEY, adopt, describe, training_facts
+from .export import ExportMixin
 from .finite import FiniteGuard
 from .holdout import ensure_validation_images
 from .images import ImageFileReport
 from .last_model import LastModelMixin
 from .length import DefaultLength, claim_interval, has_no_length, set_length, time_progress, training_progress
 from .post_processor import DistillationPostProcessor
+from .prediction_table import PredictionTable
 from .random_state import StepSeeds
 from .replicas import EqualReplicas
 from .schedule import with_warmup_cosine
@@ -32,7 +34,7 @@ from .schedule import with_warmup_cosine
 logger = logging.getLogger(__name__)
 
 
-class DistillationMixin(LastModelMixin):
+class DistillationMixin(ExportMixin, LastModelMixin):  # type: ignore[misc]  # LightningModule has a to_onnx, too
     """Mixin for models that must also be direct subclasses of ``AnomalibModule``.
 
     Attributes:
@@ -78,6 +80,7 @@ class DistillationMixin(LastModelMixin):
     def on_fit_start(self) -> None:
         """Load the teacher's weights and the textures of simulated anomalies, once."""
         super().on_fit_start()
+        self.trained_with = training_facts(getattr(self.trainer, "datamodule", None))
         self.model.load_pretrained()
         if isinstance(simulator := getattr(self, "simulator", None), AnomalySimulator):
             simulator.load_textures()
@@ -178,8 +181,8 @@ class DistillationMixin(LastModelMixin):
         return loss
 
     def configure_callbacks(self) -> list[Callback]:
-        """Callbacks of Anomalib, and those for broken files, seeds and replicas."""
-        return [*super().configure_callbacks(), ImageFileReport(), StepSeeds(), EqualReplicas()]
+        """Callbacks of Anomalib, and those for broken files, seeds, replicas and the table of scores."""
+        return [*super().configure_callbacks(), ImageFileReport(), StepSeeds(), EqualReplicas(), PredictionTable()]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store what the checkpoint needs to be recognised; refuse to store broken weights."""

@@ -32,6 +32,9 @@ class DistillationPostProcessor(PostProcessor):
     Without a threshold, scores still lie in [0, 1], but nothing is labelled as anomalous. A score that is not a number
     is reported as 1.
 
+    Attributes:
+        raw_scores: Image scores ``(N,)`` of the last batch before normalisation.
+
     Args:
         sigma: Standard deviation of the smoothing in pixels of the map; 0 leaves the map as it is. The default is
             that of RD4AD and of most methods since.
@@ -44,6 +47,8 @@ class DistillationPostProcessor(PostProcessor):
     Raises:
         ValueError: If an argument is out of range.
     """
+
+    raw_scores: Tensor
 
     def __init__(self, sigma: float = 4.0, top_k: int = 1, normal_quantile: float = 0.98, **kwargs: Any) -> None:
         if not 0 <= sigma < math.inf or top_k < 1 or top_k != int(top_k) or not 0 < normal_quantile <= 1:
@@ -129,6 +134,7 @@ class DistillationPostProcessor(PostProcessor):
     def post_process_batch(self, batch: Batch) -> None:
         """Smooth, score, normalise and threshold a batch of the Engine in place."""
         self._smooth_and_score(batch)
+        self.raw_scores = batch.pred_score
         if not batch.pred_score.isfinite().all():
             logger.warning("Scores are not finite, reported as 1: %s", getattr(batch, "image_path", None) or "a batch")
         super().post_process_batch(batch)

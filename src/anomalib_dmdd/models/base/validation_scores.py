@@ -65,13 +65,13 @@ class ValidationScores:
     def __init__(self, batches: list[ScoredBatch], device: torch.device) -> None:
         self._device = device
         own_paths = [path for batch in batches for path in batch.paths]
-        all_paths = _gather_objects(own_paths)
+        all_paths = gather_objects(own_paths)
         seen = {path for paths in all_paths[: _rank()] for path in paths if path is not None}
         first = [path not in seen for path in own_paths]
         statistics = _concatenate([batch.statistics for batch in batches], (0, 4), device)
         finite = statistics.isfinite().all(1)
         self.broken = [
-            str(path) for paths in _gather_objects(list(compress(own_paths, _both(first, ~finite)))) for path in paths
+            str(path) for paths in gather_objects(list(compress(own_paths, _both(first, ~finite)))) for path in paths
         ]
         keep = torch.tensor(_both(first, finite), dtype=torch.bool, device=device)
         self.image, labels, self.highest, self.lowest = _gather(statistics[keep]).unbind(1)
@@ -111,7 +111,7 @@ def _gather(tensor: Tensor) -> Tensor:
     return torch.cat(gather_all_tensors(tensor))
 
 
-def _gather_objects(own: list[Any]) -> list[list[Any]]:
+def gather_objects(own: list[Any]) -> list[list[Any]]:
     """Lists of all processes, by rank."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return [own]

@@ -58,7 +58,7 @@ class BikdModel(DistillationModel):
         embedding = BottleneckEmbedding(teacher.channels, teacher.reductions)
         decoder = DecoderStudent(embedding.width, teacher.channels, teacher.reductions, final_relu=teacher.final_relu)
         self.student = nn.Sequential(embedding, decoder)
-        self.to(memory_format=torch.channels_last)  # the layout in which convolutions are fastest
+        self.use_fast_layout()
 
     def load_pretrained(self) -> None:
         """Load the anchor's weights and copy them to the teacher, once."""

@@ -6,6 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+SHORTEST = 1e-4
+"""Features shorter than this count as this long, so that gradients, at most ``1 / SHORTEST``, fit in float16."""
+
 
 def cosine_distance(features: Tensor, target: Tensor) -> Tensor:
     """Cosine distance at each position, ``1 - cos`` over the channels.
@@ -25,7 +28,7 @@ def cosine_distance(features: Tensor, target: Tensor) -> Tensor:
     References:
         RD4AD, equation 1, https://arxiv.org/abs/2201.10703
     """
-    return 1 - F.cosine_similarity(features.float(), target.float(), dim=1).unsqueeze(1)
+    return 1 - F.cosine_similarity(features.float(), target.float(), dim=1, eps=SHORTEST).unsqueeze(1)
 
 
 def self_weighted_mean(distances: Tensor) -> Tensor:

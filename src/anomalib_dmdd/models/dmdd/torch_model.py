@@ -144,7 +144,7 @@ class DmddModel(DistillationModel):
             MixedBatchNorm2d.convert(deepest)
         self.normalizer = DistanceNormalizer(maps=2 * len(channels))
         self.head = SegmentationHead(maps=2 * len(channels))
-        self.to(memory_format=torch.channels_last)  # the layout in which convolutions are fastest
+        self.use_fast_layout()
 
     def student(self, teacher: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Normality and abnormality features of each layer from the features of the teacher."""

@@ -66,7 +66,7 @@ class DskdModel(DistillationModel):
         self.decoder = DecoderStudent(
             self.embedding.width, channels, reductions, depth=1, final_relu=teacher.final_relu
         )
-        self.to(memory_format=torch.channels_last)  # the layout in which convolutions are fastest
+        self.use_fast_layout()
 
     def features(self, images: Tensor) -> DskdFeatures:
         """Features of teacher and students for normalised images ``(N, 3, H, W)``."""

@@ -1,0 +1,100 @@
+"""Export to ONNX and OpenVINO: quiet, checked, and with the facts of the model inside the file."""
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import MappingProxyType
+from typing import Any
+
+from anomalib.data import AnomalibDataModule
+from anomalib.deploy.export import CompressionType
+from torch import nn
+
+from .quantization import check_agreement, load_calibration_images, quantize, quantize_with_accuracy_control
+
+SECTION = "anomalib_dmdd"
+"""Where an OpenVINO file holds the facts, see :meth:`ExportMixin.facts`."""
+
+OPSET = 18
+"""The oldest opset that torch exports without a conversion, which would print hundreds of lines."""
+
+
+class ExportMixin:
+    """Mixin with the export hooks of Anomalib, for models that must also be subclasses of ``AnomalibModule``."""
+
+    post_processor: nn.Module | None
+    input_size: tuple[int, int] | None
+    hparams: Any
+    trained_with: Mapping[str, str] = MappingProxyType({})
+    """Name of the training set and date of the training; part of the checkpoint."""
+
+    def facts(self) -> dict[str, str]:
+        """What the exported file says about its model."""
+        facts = {
+            "model": type(self).__name__,
+            "version": version("anomalib-dmdd"),
+            "backbone": str(self.hparams["backbone"]),
+            "image_size": "x".join(str(side) for side in self.input_size or ()),
+            **self.trained_with,
+        }
+        for name in ("image_threshold", "pixel_threshold"):
+            if hasattr(self.post_processor, name):
+                facts[name] = f"{getattr(self.post_processor, name).item():.8g}"
+        return facts
+
+    def to_onnx(self, *args: Any, **kwargs: Any) -> Path:
+        """Export as Anomalib does, with an opset that needs no conversion."""
+        path: Path = super().to_onnx(*args, **{"opset_version": OPSET, "verbose": False} | kwargs)  # type: ignore[misc]
+        return path
+
+    def to_openvino(
+        self,
+        export_root: Path | str,
+        model_file_name: str = "model",
+        input_size: tuple[int, int] | None = None,
+        compression_type: CompressionType | str | None = None,
+        datamodule: AnomalibDataModule | None = None,
+        **kwargs: Any,
+    ) -> Path:
+        """Export as Anomalib does, and store the facts of the model; nothing is left of a file that fails its check.
+
+        Raises:
+            RuntimeError: If the compressed model judges the calibration images differently.
+        """
+        import openvino as ov  # noqa: PLC0415  # only where it is used
+
+        kind = CompressionType(compression_type.lower()) if isinstance(compression_type, str) else compression_type
+        with TemporaryDirectory() as scratch:
+            path: Path = super().to_openvino(  # type: ignore[misc]
+                scratch, model_file_name, input_size, kind, datamodule, **kwargs
+            )
+            model = ov.Core().read_model(path)
+            for name, value in self.facts().items():
+                model.set_rt_info(value, [SECTION, name])
+            final = Path(export_root) / path.relative_to(scratch)
+            final.parent.mkdir(parents=True, exist_ok=True)
+            ov.save_model(model, final, compress_to_fp16=False)  # what is half precision already stays so
+            del model  # it maps the file, which some systems then refuse to remove
+        return final
+
+    def _post_training_quantization_ov(self, model: Any, datamodule: AnomalibDataModule | None = None) -> Any:  # noqa: ANN401
+        """Quantise the convolutions of teacher and students, and compare the result with the original."""
+        images = load_calibration_images(model, datamodule)
+        quantized = quantize(model, images)
+        check_agreement(model, quantized, images)
+        return quantized
+
+    def _accuracy_control_quantization_ov(
+        self,
+        model: Any,  # noqa: ANN401
+        datamodule: AnomalibDataModule | None = None,
+        metric: Any = None,  # noqa: ANN401
+        task: Any = None,  # noqa: ANN401, ARG002  # only Anomalib's own metric needs it
+        max_drop: float = 0.01,
+    ) -> Any:  # noqa: ANN401
+        """The same, and layers return to single precision until the metric drops by at most ``max_drop``."""
+        images = load_calibration_images(model, datamodule)
+        quantized = quantize_with_accuracy_control(model, images, datamodule, metric, max_drop)
+        check_agreement(model, quantized, images)
+        return quantized

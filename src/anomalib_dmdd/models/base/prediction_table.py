@@ -1,0 +1,70 @@
+"""Table of the scores of a test or prediction, beside its pictures."""
+
+import logging
+from itertools import chain, count
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from anomalib.data import Batch
+from anomalib.visualization import Visualizer
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from .post_processor import DistillationPostProcessor
+from .validation_scores import gather_objects
+
+logger = logging.getLogger(__name__)
+
+
+class PredictionTable(Callback):
+    """Writes ``predictions.csv`` in the folder of the run, and says where table and pictures are.
+
+    The columns are the file, the raw and the normalised score, the label, the known label where there is one, and the
+    raw threshold. An earlier table is kept: the next one is called ``predictions_2.csv``.
+    """
+
+    def __init__(self) -> None:
+        self._rows: list[dict[str, Any]] = []
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Batch, *args: Any, **kwargs: Any
+    ) -> None:
+        """Keep the scores of a batch that the post-processor has finished."""
+        del trainer, args, kwargs
+        paths = getattr(outputs, "image_path", None)
+        if paths is None or not isinstance(pl_module.post_processor, DistillationPostProcessor):
+            return
+        columns = {
+            "file": paths,
+            "raw_score": pl_module.post_processor.raw_scores.flatten().tolist(),
+            "score": outputs.pred_score.flatten().tolist(),
+            "anomalous": outputs.pred_label.flatten().bool().tolist(),
+            "known_anomalous": [None] * len(paths) if outputs.gt_label is None else outputs.gt_label.bool().tolist(),
+            "raw_threshold": [pl_module.post_processor.image_threshold.item()] * len(paths),
+        }
+        self._rows += pd.DataFrame(columns).to_dict("records")
+
+    def on_predict_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        """Keep the scores of a batch that the post-processor has finished."""
+        self.on_test_batch_end(*args, **kwargs)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the images of all processes, each once."""
+        del pl_module
+        rows = list(chain.from_iterable(gather_objects(self._rows)))
+        self._rows = []
+        if not rows or not trainer.is_global_zero:
+            return
+        folder = Path(trainer.default_root_dir)
+        names = chain(["predictions.csv"], (f"predictions_{number}.csv" for number in count(2)))
+        path = next(folder / name for name in names if not (folder / name).exists())
+        folder.mkdir(parents=True, exist_ok=True)
+        pd.DataFrame(rows).drop_duplicates("file").to_csv(path, index=False)
+        logger.info("Scores of %d images: %s", len(rows), path)
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, Visualizer) and getattr(callback, "output_dir", None):
+                logger.info("Pictures: %s", callback.output_dir)
+
+    def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the images of all processes, each once."""
+        self.on_test_epoch_end(trainer, pl_module)

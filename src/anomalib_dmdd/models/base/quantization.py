@@ -1,0 +1,182 @@
+"""Quantisation of an OpenVINO model to 8-bit integers, where it costs no accuracy."""
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from anomalib.data import AnomalibDataModule, ImageBatch
+from anomalib.metrics import F1Score
+from rich.progress import track
+
+logger = logging.getLogger(__name__)
+
+RECOMMENDED_IMAGES = 300
+"""NNCF calibrates with that many images at most."""
+
+CONVOLUTIONS = frozenset({"Convolution", "GroupConvolution", "ConvolutionBackpropData"})
+ARITHMETIC = frozenset({"Divide", "Multiply", "Power", "ReduceMean", "ReduceSum", "Sqrt", "Subtract"})
+"""Types of operations that normalise features; they stay in single precision."""
+
+MARGIN = 0.05
+"""Scores closer to the threshold than this may change sides."""
+
+MAX_DISAGREEMENT = 0.01
+"""Share of the images that may be labelled differently beyond the margin."""
+
+MAX_SHIFT = 0.1
+"""Largest median change of a score, in normalised units."""
+
+
+def ignored_operations(model: Any) -> list[str]:  # noqa: ANN401
+    """Names of the operations that must stay in single precision.
+
+    Only the convolutions of teacher and students, and the additions between them, are quantised. The structure of the
+    graph shows which ones these are. Distance maps are its first maps with one channel. Whatever reads a map stays in
+    single precision: head, smoothing, scores and thresholds. So do operations that lead to no convolution: distances.
+
+    Args:
+        model: OpenVINO model with an input ``(N, 3, H, W)``.
+    """
+    operations = model.get_ordered_ops()
+    after_map: set[str] = set()
+    for operation in operations:
+        parents = (value.get_node().get_friendly_name() for value in operation.input_values())
+        if any(name in after_map for name in parents) or _is_map(operation):
+            after_map.add(operation.get_friendly_name())
+    before_convolution: set[str] = set()
+    for operation in reversed(operations):
+        name = operation.get_friendly_name()
+        is_convolution = operation.get_type_name() in CONVOLUTIONS and name not in after_map
+        if is_convolution or name in before_convolution:
+            before_convolution.add(name)
+            before_convolution |= {value.get_node().get_friendly_name() for value in operation.input_values()}
+    return [
+        operation.get_friendly_name()
+        for operation in operations
+        if operation.get_type_name() not in {"Constant", "Parameter", "Result"}
+        and (
+            operation.get_friendly_name() in after_map
+            or operation.get_friendly_name() not in before_convolution
+            or operation.get_type_name() in ARITHMETIC
+        )
+    ]
+
+
+def _is_map(operation: Any) -> bool:  # noqa: ANN401
+    """Whether the operation makes a map ``(N, 1, h, w)`` of features, rather than one gate per channel."""
+    if operation.get_type_name() in {"Constant", "Parameter"} or not operation.get_output_size():
+        return False
+    shape = operation.output(0).get_partial_shape()
+    if shape.rank.is_dynamic or len(shape) != 4:  # noqa: PLR2004  # N, C, h, w
+        return False
+    return bool(shape[1] == 1 and not (shape[2] == 1 and shape[3] == 1))
+
+
+def load_calibration_images(model: Any, datamodule: AnomalibDataModule | None) -> list[npt.NDArray[np.float32]]:  # noqa: ANN401
+    """Batches of validation images ``(N, 3, H, W)``, or of training images where there are none.
+
+    Args:
+        model: OpenVINO model, whose fixed batch size is kept.
+        datamodule: Source of the images.
+
+    Raises:
+        ValueError: If there is no data module or no image.
+    """
+    if datamodule is None:
+        raise ValueError("compression_type: quantisation needs images to calibrate with. Pass --data.")
+    datamodule.setup("fit")
+    size = 1 if model.input(0).partial_shape[0].is_dynamic else model.input(0).shape[0]
+    datamodule.train_batch_size = datamodule.eval_batch_size = size
+    loader = datamodule.val_dataloader()
+    if not len(loader.dataset):
+        loader = datamodule.train_dataloader()
+    images = [batch.image.numpy() for batch, _ in zip(loader, range(RECOMMENDED_IMAGES // size), strict=False)]
+    if not images:
+        raise ValueError("compression_type: the data module holds no images to calibrate with.")
+    if len(images) * size < RECOMMENDED_IMAGES:
+        logger.warning("Calibrating with %d images; %d are better.", len(images) * size, RECOMMENDED_IMAGES)
+    return images
+
+
+def _nncf() -> Any:  # noqa: ANN401
+    """NNCF, without the line that it prints about each operation."""
+    import nncf  # noqa: PLC0415  # slow to import, and only needed here
+
+    nncf.set_log_level(logging.ERROR)
+    return nncf
+
+
+def quantize(model: Any, images: list[npt.NDArray[np.float32]]) -> Any:  # noqa: ANN401
+    """Quantise the convolutions of teacher and students with NNCF."""
+    nncf = _nncf()
+    return nncf.quantize(model, nncf.Dataset(images), ignored_scope=nncf.IgnoredScope(names=ignored_operations(model)))
+
+
+def quantize_with_accuracy_control(
+    model: Any,  # noqa: ANN401
+    images: list[npt.NDArray[np.float32]],
+    datamodule: AnomalibDataModule | None,
+    metric: Any,  # noqa: ANN401
+    max_drop: float,
+) -> Any:  # noqa: ANN401
+    """Quantise, and return layers to single precision until a metric of the validation images drops little.
+
+    Args:
+        model: OpenVINO model.
+        images: Batches to calibrate with.
+        datamodule: Its validation images are judged.
+        metric: A metric of Anomalib; by default the F1 score of the image labels.
+        max_drop: Largest accepted drop of the metric.
+    """
+    nncf = _nncf()
+    metric = metric or F1Score(fields=["pred_label", "gt_label"])
+
+    def judge(compiled: Any, batches: Iterable[Any]) -> tuple[float, None]:  # noqa: ANN401
+        metric.reset()
+        for batch in batches:
+            output = compiled(batch.image.numpy())
+            named = {name: torch.from_numpy(output[name]) for name in ("pred_score", "pred_label", "anomaly_map")}
+            named = {name: value.flatten() if value.ndim < 4 else value for name, value in named.items()}  # noqa: PLR2004
+            metric.update(ImageBatch(image=batch.image, gt_label=batch.gt_label, gt_mask=batch.gt_mask, **named))
+        return float(metric.compute()), None
+
+    return nncf.quantize_with_accuracy_control(
+        model,
+        nncf.Dataset(images),
+        nncf.Dataset(datamodule.val_dataloader()),  # type: ignore[union-attr]  # images come from it
+        judge,
+        max_drop=max_drop,
+        ignored_scope=nncf.IgnoredScope(names=ignored_operations(model)),
+    )
+
+
+def check_agreement(model: Any, compressed: Any, images: list[npt.NDArray[np.float32]]) -> None:  # noqa: ANN401
+    """Compare a compressed model with its original on some images.
+
+    Raises:
+        RuntimeError: If labels or scores differ by more than :data:`MAX_DISAGREEMENT` and :data:`MAX_SHIFT` allow.
+    """
+    import openvino as ov  # noqa: PLC0415  # only where it is used
+
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    answers = []
+    for candidate, name in ((model, "original"), (compressed, "compressed")):
+        run = ov.Core().compile_model(candidate, "CPU", exact)
+        outputs = [run(batch) for batch in track(images, f"Checking the {name} model")]
+        answers.append([np.concatenate([np.ravel(o[key]) for o in outputs]) for key in ("pred_score", "pred_label")])
+    (score, label), (new_score, new_label) = answers
+    changed = float(np.mean((label != new_label) & (np.abs(score - 0.5) > MARGIN)))
+    shift = float(np.median(np.abs(score - new_score)))
+    summary = (
+        f"{100 * np.mean(label == new_label):.3g} % of {len(score)} labels are equal, "
+        f"the median score changes by {shift:.2g}"
+    )
+    if changed > MAX_DISAGREEMENT or shift > MAX_SHIFT:
+        raise RuntimeError(
+            f"compression_type: the compressed model differs from the original ({summary}), so it was not written. "
+            "Use more images to calibrate with, INT8_ACQ or FP16."
+        )
+    logger.info("The compressed model agrees with the original: %s.", summary)

@@ -1,0 +1,33 @@
+"""Test and predict write one table each, and never over another's."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from anomalib.engine import Engine
+from small_models import build
+
+from anomalib_dmdd import DemoParts
+
+
+def test_tables_of_test_and_predict(parts: DemoParts, demo_root: Path, engine: Callable[..., Engine]) -> None:
+    run, model = engine(max_steps=2), build("Bikd")
+    run.fit(model, datamodule=parts)
+    run.test(model, datamodule=parts, verbose=False)
+    folder = Path(run.trainer.default_root_dir)
+    tested = pd.read_csv(folder / "predictions.csv")
+    images = sorted(str(path) for path in demo_root.rglob("test/*/*.png"))
+    assert sorted(tested["file"]) == images
+    assert (tested["known_anomalous"] == [Path(file).parent.name != "good" for file in tested["file"]]).all()
+    ratio = tested["raw_score"] / tested["raw_threshold"]
+    assert tested["score"].to_numpy() == pytest.approx((ratio**2 / (1 + ratio**2)).to_numpy(), abs=1e-5)
+    assert ((tested["score"] > 0.5) == tested["anomalous"]).all()
+
+    some = Path(images[0]).parent
+    found = run.predict(model, data_path=some)
+    predicted = pd.read_csv(max(Path(run.trainer.default_root_dir).rglob("predictions*.csv")))
+    assert pd.read_csv(folder / "predictions.csv").equals(tested)
+    assert len(predicted) == len(list(some.iterdir()))
+    assert predicted["known_anomalous"].isna().all()
+    assert predicted["score"].to_numpy() == pytest.approx([float(batch.pred_score) for batch in found], abs=1e-6)

@@ -1,0 +1,109 @@
+"""8-bit exports judge as the original does, and broken ones are not written."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+import pytest
+from anomalib.engine import Engine
+from anomalib.models import AnomalibModule
+from small_models import MODELS, build
+
+from anomalib_dmdd import DemoParts, Dmdd
+from anomalib_dmdd.models.base import quantization
+
+pytestmark = pytest.mark.slow
+EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
+
+
+def answers(path: Path, parts: DemoParts) -> dict[str, np.ndarray]:
+    run = ov.Core().compile_model(path, "CPU", EXACT)
+    outputs = [run(batch.image.numpy()) for batch in parts.val_dataloader()]
+    return {
+        name: np.concatenate([output[name].reshape(len(output["pred_score"]), -1) for output in outputs])
+        for name in ("pred_score", "pred_label", "anomaly_map")
+    }
+
+
+def quantized_inputs(model: ov.Model) -> set[str]:
+    """Types of the operations that read quantised values."""
+    return {
+        reader.get_node().get_type_name()
+        for operation in model.get_ops()
+        if operation.get_type_name() == "FakeQuantize"
+        for reader in operation.output(0).get_target_inputs()
+    }
+
+
+def check_facts(trained: AnomalibModule, exported: ov.Model) -> None:
+    facts = {name: exported.get_rt_info(["anomalib_dmdd", name]).astype(str) for name in trained.facts()}
+    assert facts["model"] == type(trained).__name__
+    assert facts["image_size"] == "64x64"
+    assert facts["dataset"] == "DemoParts flange"
+    assert facts["trained"].startswith("20")
+    assert float(facts["image_threshold"]) == pytest.approx(trained.post_processor.image_threshold.item())
+
+
+@pytest.fixture(autouse=True)
+def few_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quantization, "RECOMMENDED_IMAGES", 30)
+
+
+@pytest.fixture
+def trained(parts: DemoParts, engine: Callable[..., Engine], request: pytest.FixtureRequest) -> AnomalibModule:
+    model = build(request.param)
+    engine(max_steps=20, check_val_every_n_epoch=1000).fit(model, datamodule=parts)
+    return model.eval()
+
+
+@pytest.mark.parametrize("trained", MODELS, indirect=True)
+def test_int8_judges_as_fp32_does(
+    trained: AnomalibModule, parts: DemoParts, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    capfd.readouterr()
+    exact = trained.to_openvino(tmp_path / "fp32")
+    printed = capfd.readouterr()
+    assert len((printed.out + printed.err).splitlines()) < 10
+    check_facts(trained, ov.Core().read_model(exact))
+    small = trained.to_openvino(tmp_path / "int8", compression_type="INT8_PTQ", datamodule=parts)
+    expected, found = answers(exact, parts), answers(small, parts)
+    assert np.ptp(expected["pred_score"]) > 0.1
+    clear = np.abs(expected["pred_score"] - 0.5) > 0.02
+    assert (expected["pred_label"] == found["pred_label"])[clear].mean() >= 0.99
+    assert np.median(np.abs(expected["pred_score"] - found["pred_score"])) < 0.02
+    assert np.corrcoef(expected["anomaly_map"].ravel(), found["anomaly_map"].ravel())[0, 1] > 0.98
+    size = [path.with_suffix(".bin").stat().st_size for path in (exact, small)]
+    assert size[1] < 0.3 * size[0]
+    readers = quantized_inputs(ov.Core().read_model(small))
+    assert "Convolution" in readers
+    assert not readers & {"Power", "Divide", "ReduceMean", "ReduceSum", "Sqrt", "ReduceMax", "Sigmoid"}
+
+
+@pytest.mark.parametrize("trained", ["Bikd"], indirect=True)
+def test_accuracy_control(trained: AnomalibModule, parts: DemoParts, tmp_path: Path) -> None:
+    path = trained.to_openvino(tmp_path, compression_type="INT8_ACQ", datamodule=parts)
+    assert "Convolution" in quantized_inputs(ov.Core().read_model(path))
+
+
+@pytest.mark.parametrize("trained", ["Dmdd"], indirect=True)
+def test_a_broken_model_is_not_written(
+    trained: AnomalibModule, parts: DemoParts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quantization, "ignored_operations", lambda _: [])
+    with pytest.raises(RuntimeError, match="differs from the original"):
+        trained.to_openvino(tmp_path, compression_type="int8_ptq", datamodule=parts)
+    assert not list(tmp_path.rglob("*.xml"))
+
+
+def test_quantisation_asks_for_images(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--data"):
+        build("Dskd").to_openvino(tmp_path, compression_type="INT8_PTQ")
+
+
+def test_facts_of_the_training_are_part_of_the_checkpoint(parts: DemoParts, engine: Callable[..., Engine]) -> None:
+    run, model = engine(max_steps=1), build("Dmdd")
+    run.fit(model, datamodule=parts)
+    again = Dmdd.load_from_checkpoint(run.best_model_path)
+    assert again.facts() == model.facts()
+    assert again.facts()["dataset"] == "DemoParts flange"
