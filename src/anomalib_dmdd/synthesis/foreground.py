@@ -107,7 +107,8 @@ def fill_holes(mask: Tensor, sweeps: int = 3) -> Tensor:
     Returns:
         Filled masks ``(N, H, W)``, bool.
     """
-    wet = ~F.pad(torch.ones_like(mask[:, 1:-1, 1:-1]), (1, 1, 1, 1)) & ~mask
+    wet = ~mask
+    wet[:, 1:-1, 1:-1] = False
     runs = _runs(mask.mT).mT, _runs(mask)
     count, height, width = mask.shape
     wet_runs = torch.zeros(count, (height + 1) * (width + 1), dtype=torch.bool, device=mask.device)

@@ -147,8 +147,9 @@ class AnomalySimulator(nn.Module):
         fields = PerlinNoise.draw(count, CANDIDATES, max(height, width), self.octaves, visible.device)
         found = ((fields(y, x) > self.threshold) & (visible_cells & objects)[:, None]).flatten(2).any(2)
         noise = fields.choose(found.int().argmax(1)).render(height, width)
-        # Off the object it falls to -2, below all noise.
-        noise = torch.minimum(noise, _resize(4.0 * objects[:, None] - 2, noise.shape[2:]))
+        # Off the object it falls to -2, below all noise. Thin objects need at least the resolution of the cells.
+        size = [max(sides) for sides in zip(noise.shape[2:], objects.shape[1:], strict=True)]
+        noise = torch.minimum(_resize(noise, size), _resize(4.0 * objects[:, None] - 2, size))
         noise = _resize(noise, (height, width))[:, 0]
 
         mask = drop_specks(visible & (noise > self.threshold))
