@@ -19,6 +19,7 @@ from anomalib_dmdd.models.components import DistillationModel, Teacher
 from anomalib_dmdd.synthesis import AnomalySimulator, MildAugmentation
 
 from .checkpoint import KEY, adopt, describe, training_facts
+from .checkpoint_file import keep_checkpoints_complete
 from .export import ExportMixin
 from .finite import FiniteGuard
 from .holdout import ensure_validation_images
@@ -71,10 +72,11 @@ class DistillationMixin(ExportMixin, LastModelMixin):  # type: ignore[misc]  # L
         LightningModule.trainer.fset(self, trainer)  # type: ignore[attr-defined]
 
     def setup(self, stage: str) -> None:
-        """Ensure that there are images to validate with."""
+        """Ensure that there are images to validate with, and that no checkpoint is truncated."""
         super().setup(stage)
         self._finite = FiniteGuard()
         if stage == "fit":
+            keep_checkpoints_complete(self.trainer)
             ensure_validation_images(self.trainer)
 
     def on_fit_start(self) -> None:

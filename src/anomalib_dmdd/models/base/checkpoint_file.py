@@ -1,0 +1,48 @@
+"""Checkpoint files that are complete or absent, also on a full disk."""
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch import Trainer
+
+
+def save_complete(checkpoint: dict[str, Any], path: str | Path, storage_options: object = None) -> None:
+    """Write a checkpoint beside its final place, and then rename it in one step.
+
+    Lightning 2.6 writes to the system's temporary folder. If that is on another disk, the file is copied over the
+    earlier checkpoint, and a full disk leaves a truncated one.
+
+    Args:
+        checkpoint: What ``torch.save`` accepts.
+        path: File or URL. Lightning writes to URLs.
+        storage_options: As in ``TorchCheckpointIO.save_checkpoint``, which refuses them.
+
+    Raises:
+        OSError: If the file cannot be written. An earlier file of that name stays as it is.
+    """
+    if "://" in str(path) or storage_options is not None:
+        TorchCheckpointIO().save_checkpoint(checkpoint, path, storage_options)
+        return
+    path = Path(path)
+    part = path.with_name(f"{path.name}.part")
+    buffer = io.BytesIO()
+    torch.save(checkpoint, buffer)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(buffer.getbuffer())
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        cause = os.strerror(error.errno) if error.errno else error
+        raise OSError(error.errno, f"No checkpoint was written ({cause}), an earlier one is kept", str(path)) from error
+
+
+def keep_checkpoints_complete(trainer: Trainer) -> None:
+    """Make a trainer use :func:`save_complete`, unless the user chose a plugin that writes in another way."""
+    plugin = trainer.strategy.checkpoint_io
+    if type(plugin).save_checkpoint is TorchCheckpointIO.save_checkpoint:
+        plugin.save_checkpoint = save_complete  # type: ignore[method-assign]
