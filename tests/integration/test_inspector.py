@@ -33,7 +33,7 @@ def exported(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     root = tmp_path_factory.mktemp("export")
     quiet = {"accelerator": "cpu", "devices": 1, "enable_progress_bar": False, "enable_model_summary": False}
     engine = Engine(default_root_dir=root, logger=False, max_steps=2, **quiet)
-    model = build("Dmdd")
+    model = build("Bikd")
     engine.fit(model, datamodule=DemoParts(root=demo_root, train_batch_size=4, eval_batch_size=16, num_workers=0))
     yield engine.export(model, "openvino", export_root=root), model, engine
     shutil.rmtree(root)
@@ -111,11 +111,11 @@ def test_the_script_agrees_with_anomalib(exported: tuple[Path, Any, Engine], pic
     found = rows()
     assert [row["file"] for row in found] == sorted(expected)
     for row in found:
-        assert float(row["score"]) == pytest.approx(expected[row["file"]].pred_score.item(), abs=1e-3)
+        assert float(row["score"]) == pytest.approx(expected[row["file"]].pred_score.item(), abs=1e-4)
         assert row["verdict"] == ("DEFECT" if expected[row["file"]].pred_label.item() else "good")
         assert float(row["milliseconds"]) > 0
     assert len({row["score"] for row in found}) == len(pictures), "scores that are all the same compare nothing"
-    assert "model: Dmdd\n" in done.stdout
+    assert "model: Bikd\n" in done.stdout
     assert f"4 images, {sum(row['verdict'] == 'DEFECT' for row in found)} defective, 0 unreadable" in done.stdout
 
 
@@ -127,8 +127,8 @@ def test_maps_agree_with_anomalib(
     for path in pictures:
         result = ours.predict(inspector.read_image(path))
         assert result.anomaly_map.dtype == np.float32
-        assert np.ptp(result.anomaly_map) > 0.1
-        np.testing.assert_allclose(result.anomaly_map, reference.predict(path).anomaly_map.squeeze(), atol=1e-3)
+        assert np.ptp(result.anomaly_map) > 0.02
+        np.testing.assert_allclose(result.anomaly_map, reference.predict(path).anomaly_map.squeeze(), atol=1e-4)
 
 
 def test_a_fixed_input_size_gives_the_answers_of_the_engine(
@@ -143,8 +143,8 @@ def test_a_fixed_input_size_gives_the_answers_of_the_engine(
     for picture_path in pictures[::3]:
         (expected,) = engine.predict(model, data_path=picture_path)
         result = fixed.predict(inspector.read_image(picture_path))
-        assert result.score == pytest.approx(expected.pred_score.item(), abs=1e-3)
-        np.testing.assert_allclose(result.anomaly_map, expected.anomaly_map.squeeze(), atol=1e-3)
+        assert result.score == pytest.approx(expected.pred_score.item(), abs=1e-4)
+        np.testing.assert_allclose(result.anomaly_map, expected.anomaly_map.squeeze(), atol=1e-4)
     small = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     reference = OpenVINOInferencer("fixed.xml", device="CPU", config=EXACT)
     assert fixed.predict(small).score == pytest.approx(reference.predict(small).pred_score.item(), abs=1e-5)
