@@ -1,7 +1,7 @@
 # ruff: noqa: INP001  # docs is a folder of documents, not a package
 """Write the tables of the documents from the CSV files in ``docs/results``.
 
-    python docs/tables.py            # rewrite README.md, docs/results.md and the README of each model
+    python docs/tables.py            # rewrite README.md, the documents and the README of each model
     python docs/tables.py --check    # change nothing; exit code 1 if a document differs
 
 A document marks the place of a table with ``<!-- table: NAME -->`` and ``<!-- end -->``. Names:
@@ -11,7 +11,8 @@ A document marks the place of a table with ``<!-- table: NAME -->`` and ``<!-- e
 - ``variants_Dmdd`` and so on: one model and its variants, a row per set
 - ``image_AUROC``, ``pixel_AUROC`` and ``pixel_AUPRO``: a column per set
 - ``baselines_128`` and ``baselines_256``: models of Anomalib at these image sizes
-- ``inference``: ratios of speed
+- ``latency``: time per image as a multiple of the teacher alone
+- ``exports``: accuracy and size of the kinds of export
 """
 
 import argparse
@@ -26,7 +27,7 @@ DOCS = Path(__file__).parent
 OURS = ("Dmdd", "Dskd", "Bikd")
 MODEL_READMES = [DOCS.parent / "src/anomalib_dmdd/models" / name.lower() / "README.md" for name in OURS]
 EXPERIMENTS = [DOCS / "experiments" / f"{name.lower()}.md" for name in OURS]
-DOCUMENTS = (DOCS.parent / "README.md", DOCS / "results.md", *MODEL_READMES, *EXPERIMENTS)
+DOCUMENTS = (DOCS.parent / "README.md", DOCS / "results.md", DOCS / "performance.md", *MODEL_READMES, *EXPERIMENTS)
 METRICS = {"image_AUROC": "image AUROC", "pixel_AUROC": "pixel AUROC", "pixel_AUPRO": "AUPRO"}
 MODELS = ("Dmdd", "Dskd", "Bikd", "ReverseDistillation", "Stfpm", "Patchcore")
 SETS = ("screw", "hazelnut", "tile", "tile_uneven", "cookie", "board", "flange")
@@ -124,11 +125,23 @@ def baselines(size: int) -> str:
     return markdown(table, dict.fromkeys(table.columns, False))
 
 
-def inference(csv: Path = DOCS / "results" / "inference.csv") -> str:
-    """Time per image relative to reverse distillation, a row per model."""
+def latency(csv: Path = DOCS / "results" / "latency.csv") -> str:
+    """Time per image as a multiple of the teacher alone, a row per model."""
+    rows = pd.read_csv(csv).pivot_table(index="model", columns="kind", values="times_teacher", observed=True)
+    table = rows[["torch", "FP32", "bf16", "INT8"]].sort_values("FP32").rename_axis(columns=None).reset_index()
+    cells = table.map(lambda value: value if isinstance(value, str) else "-" if pd.isna(value) else f"{value:.2f}")
+    return str(cells.to_markdown(index=False, disable_numparse=True, colalign=["left", *["right"] * 4]))
+
+
+def exports(csv: Path = DOCS / "results" / "quantization.csv") -> str:
+    """Accuracy and size of the kinds of export, a row per model and kind."""
     rows = pd.read_csv(csv)
-    sides = ["left", *["right"] * (rows.shape[1] - 1)]
-    return str(rows.to_markdown(index=False, floatfmt=".2f", colalign=sides))
+    shares = [*METRICS, "equal_labels"]
+    rows[shares] = (100 * rows[shares]).map(lambda value: f"{value:.1f}")
+    rows["file_MB"] = rows["file_MB"].map(lambda value: f"{value:.1f}")
+    table = rows.rename(columns=METRICS | {"category": "set", "file_MB": "MB", "equal_labels": "equal labels"})
+    sides = ["left"] * 3 + ["right"] * (table.shape[1] - 3)
+    return str(table.to_markdown(index=False, disable_numparse=True, colalign=sides))
 
 
 def markdown(table: pd.DataFrame, enough: dict[str, bool]) -> str:
@@ -174,7 +187,7 @@ def tables() -> dict[str, str]:
         | {f"variants_{model}": variants(development(variants=True), model) for model in OURS}
         | {metric: by_set(runs, metric) for metric in METRICS}
         | {f"baselines_{size}": baselines(size) for size in (128, 256)}
-        | {"inference": inference()}
+        | {"latency": latency(), "exports": exports()}
     )
 
 

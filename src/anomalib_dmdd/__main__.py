@@ -7,6 +7,7 @@ from importlib import import_module
 
 # Name: (module with a function ``main(arguments)`` that returns the exit code, line of the help).
 SUBCOMMANDS = {
+    "calibrate": ("anomalib_dmdd.calibrate", "set new thresholds for a trained model"),
     "compare": ("anomalib_dmdd.compare.command", "train and test several models on the same images"),
 }
 

@@ -42,12 +42,12 @@ def test_tables_of_documents_are_those_of_the_files(tables: ModuleType, capsys: 
 
 def test_a_changed_table_is_found_and_written_anew(tables: ModuleType, tmp_path: Path) -> None:
     document = tmp_path / "document.md"
-    document.write_text("Before\n<!-- table: inference -->\n99.9\n<!-- end -->\nAfter\n")
+    document.write_text("Before\n<!-- table: latency -->\n99.9\n<!-- end -->\nAfter\n")
     assert tables.main(["--check"], [document]) == 1
     assert "99.9" in document.read_text(), "--check changes nothing"
     assert tables.main([], [document]) == 0
     text = document.read_text()
-    assert tables.inference() in text
+    assert tables.latency() in text
     assert text.startswith("Before\n")
     assert text.endswith("\nAfter\n")
     assert tables.main(["--check"], [document]) == 0

@@ -19,7 +19,7 @@ def test_help_lists_the_subcommands() -> None:
     done = run("-m", "anomalib_dmdd", "--help")
     assert done.returncode == 0
     for name, (_, summary) in SUBCOMMANDS.items():
-        assert re.search(rf"^ +{name} +{summary}", done.stdout, re.MULTILINE)
+        assert re.search(rf"^ +{name}\s+{summary}", done.stdout, re.MULTILINE)
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["compare", "--help"]])

@@ -18,7 +18,7 @@ STRUCTURE = ("backbone", "layers", "embedding_input", "anomaly_map_mode")
 
 
 def describe(model: "DistillationMixin") -> dict[str, str]:
-    """Class names of a model, of its network and of its post-processor, and the facts of its training."""
+    """Class names of a model and its parts, and the facts of its training."""
     return {
         **model.trained_with,
         "model": type(model).__name__,

@@ -1,4 +1,4 @@
-"""Export to ONNX and OpenVINO: quiet, checked, and with the facts of the model inside the file."""
+"""Export to ONNX and OpenVINO, checked and with facts about the model."""
 
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -21,7 +21,7 @@ OPSET = 18
 
 
 class ExportMixin:
-    """Mixin with the export hooks of Anomalib, for models that must also be subclasses of ``AnomalibModule``."""
+    """Mixin with the export hooks of Anomalib, for subclasses of ``AnomalibModule``."""
 
     post_processor: nn.Module | None
     input_size: tuple[int, int] | None
@@ -57,7 +57,9 @@ class ExportMixin:
         datamodule: AnomalibDataModule | None = None,
         **kwargs: Any,
     ) -> Path:
-        """Export as Anomalib does, and store the facts of the model; nothing is left of a file that fails its check.
+        """Export as Anomalib does, and store the facts of the model.
+
+        Nothing is left of a compressed file that fails its check.
 
         Raises:
             RuntimeError: If the compressed model judges the calibration images differently.
@@ -93,7 +95,7 @@ class ExportMixin:
         task: Any = None,  # noqa: ANN401, ARG002  # only Anomalib's own metric needs it
         max_drop: float = 0.01,
     ) -> Any:  # noqa: ANN401
-        """The same, and layers return to single precision until the metric drops by at most ``max_drop``."""
+        """Quantise, but keep layers in single precision where the metric would drop too much."""
         images = load_calibration_images(model, datamodule)
         quantized = quantize_with_accuracy_control(model, images, datamodule, metric, max_drop)
         check_agreement(model, quantized, images)

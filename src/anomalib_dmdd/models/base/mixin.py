@@ -30,6 +30,7 @@ from .post_processor import DistillationPostProcessor
 from .prediction_table import PredictionTable
 from .random_state import StepSeeds
 from .replicas import EqualReplicas
+from .run_folder import make_latest_a_link
 from .schedule import with_warmup_cosine
 
 logger = logging.getLogger(__name__)
@@ -69,6 +70,8 @@ class DistillationMixin(ExportMixin, LastModelMixin):  # type: ignore[misc]  # L
                 self._takes_default_length = has_no_length(trainer)
                 chosen = self.validate_every_n_epochs is not None
                 self._sets_interval = self._takes_default_length and not chosen and claim_interval(trainer)
+        elif trainer is not None and trainer.state.fn is not None:
+            make_latest_a_link(trainer)
         LightningModule.trainer.fset(self, trainer)  # type: ignore[attr-defined]
 
     def setup(self, stage: str) -> None:

@@ -66,7 +66,7 @@ def ignored_operations(model: Any) -> list[str]:  # noqa: ANN401
 
 
 def _is_map(operation: Any) -> bool:  # noqa: ANN401
-    """Whether the operation makes a map ``(N, 1, h, w)`` of features, rather than one gate per channel."""
+    """Whether the output is a map ``(N, 1, h, w)``, rather than one value per image."""
     if operation.get_type_name() in {"Constant", "Parameter"} or not operation.get_output_size():
         return False
     shape = operation.output(0).get_partial_shape()
@@ -76,7 +76,7 @@ def _is_map(operation: Any) -> bool:  # noqa: ANN401
 
 
 def load_calibration_images(model: Any, datamodule: AnomalibDataModule | None) -> list[npt.NDArray[np.float32]]:  # noqa: ANN401
-    """Batches of validation images ``(N, 3, H, W)``, or of training images where there are none.
+    """Batches of validation images ``(N, 3, H, W)``; without any, of training images.
 
     Args:
         model: OpenVINO model, whose fixed batch size is kept.
@@ -122,7 +122,7 @@ def quantize_with_accuracy_control(
     metric: Any,  # noqa: ANN401
     max_drop: float,
 ) -> Any:  # noqa: ANN401
-    """Quantise, and return layers to single precision until a metric of the validation images drops little.
+    """Quantise, but keep layers in single precision where a metric would drop.
 
     Args:
         model: OpenVINO model.

@@ -1,0 +1,110 @@
+"""The command ``anomalib-dmdd calibrate``: new thresholds for a trained model, from new images."""
+
+import argparse
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from anomalib.data import Folder
+from anomalib.engine import Engine
+
+import anomalib_dmdd
+from anomalib_dmdd.models import __all__ as models
+from anomalib_dmdd.models.base import DistillationPostProcessor
+from anomalib_dmdd.models.base.checkpoint import KEY
+from anomalib_dmdd.models.base.thresholds import expected_false_alarms
+
+
+def arguments(line: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line, and refuse what cannot work."""
+    parser = argparse.ArgumentParser("anomalib-dmdd calibrate", description=__doc__)
+    parser.add_argument("checkpoint", type=Path, help="checkpoint of a training")
+    parser.add_argument("--data", type=Path, required=True, help="folder with new good images")
+    parser.add_argument("--defective", type=Path, help="folder with new defective images, if there are some")
+    parser.add_argument("--out", type=Path, help="new checkpoint; by default NAME-calibrated.ckpt beside the old one")
+    args = parser.parse_args(line)
+    args.out = args.out or args.checkpoint.with_name(f"{args.checkpoint.stem}-calibrated.ckpt")
+    if not args.checkpoint.is_file():
+        parser.error(f"There is no checkpoint {args.checkpoint}.")
+    if args.out.exists():
+        parser.error(f"{args.out} exists already. Remove it, or choose another file with --out.")
+    for folder in filter(None, (args.data, args.defective)):
+        if not folder.is_dir():
+            parser.error(f"There is no folder {folder}.")
+    return args
+
+
+def images(args: argparse.Namespace) -> Folder:
+    """All new images as validation images; the good ones stand in for training images, which are not used."""
+    data = Folder(
+        name="new",
+        normal_dir=args.data.resolve(),
+        normal_test_dir=args.data.resolve(),
+        abnormal_dir=args.defective.resolve() if args.defective else None,
+        test_split_mode="from_dir",
+        val_split_mode="same_as_test",
+        num_workers=0,
+    )
+    data.setup()
+    return data
+
+
+def main(line: Sequence[str] | None = None) -> int:
+    """Set new thresholds, report them, and write a new checkpoint.
+
+    Returns:
+        Exit code.
+    """
+    args = arguments(line)
+    logging.getLogger("anomalib_dmdd").setLevel(logging.ERROR)  # the lines below say it in other words
+    checkpoint: dict[str, Any] = torch.load(args.checkpoint, map_location="cpu", weights_only=True)
+    name = checkpoint.get(KEY, {}).get("model")
+    if name not in models:
+        print(f"{args.checkpoint} is no checkpoint of {', '.join(models)}.")
+        return 2
+    model = getattr(anomalib_dmdd, name).load_from_checkpoint(args.checkpoint)
+    if not isinstance(model.post_processor, DistillationPostProcessor):
+        print("The post-processor of this model is not of this package, so its thresholds cannot be set here.")
+        return 2
+    old = thresholds(model.post_processor)
+    data = images(args)
+    engine = Engine(logger=False, default_root_dir=args.out.parent)
+    engine.validate(model, datamodule=data, verbose=False)
+    report(old, thresholds(model.post_processor), data, model.post_processor, has_defective=args.defective is not None)
+    state = model.state_dict()
+    checkpoint["state_dict"] |= {name: state[name] for name in state if name.startswith("post_processor.")}
+    torch.save(checkpoint, args.out)
+    print(f"Written: {args.out}")
+    return 0
+
+
+def thresholds(post_processor: DistillationPostProcessor) -> dict[str, float]:
+    """Raw thresholds of images and pixels."""
+    return {name: float(getattr(post_processor, f"{name}_threshold")) for name in ("image", "pixel")}
+
+
+def report(
+    old: dict[str, float],
+    new: dict[str, float],
+    data: Folder,
+    post_processor: DistillationPostProcessor,
+    *,
+    has_defective: bool,
+) -> None:
+    """Print old and new thresholds, what they rest on, and the old threshold in new units."""
+    count = len(data.val_data)
+    for name, value in new.items():
+        print(f"{name} threshold: {old[name]:.6g} before, {value:.6g} now")
+    if has_defective:
+        print(f"They have the best F1 score on {count} images.")
+    else:
+        quantile = post_processor.normal_quantile
+        share = 100 * expected_false_alarms(count, quantile)
+        print(f"They are the {quantile:g} quantile of {count} good images. Expect about {share:.2g} % of good images")
+        print("to be flagged; few images make this a rough guess.")
+    ratio = (new["image"] / old["image"]) ** 2 if old["image"] > 0 else math.nan
+    if not math.isnan(ratio):
+        print(f"A file exported before gives the same verdicts with inspector.py --threshold {ratio / (1 + ratio):.4f}")
