@@ -1,0 +1,24 @@
+"""A folder of results takes a training after a test or a prediction."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from anomalib.engine import Engine
+from small_models import build
+
+from anomalib_dmdd import DemoParts
+
+EngineFactory = Callable[..., Engine]
+
+
+@pytest.mark.parametrize("command", ["test", "predict"])
+def test_a_training_follows_a_test_or_prediction(
+    command: str, parts: DemoParts, engine: EngineFactory, tmp_path: Path
+) -> None:
+    limits = {"limit_test_batches": 1, "limit_predict_batches": 1, "limit_val_batches": 1}
+    getattr(engine(**limits), command)(build("Dskd"), datamodule=parts)
+    (latest,) = tmp_path.rglob("latest")
+    assert latest.resolve().name == "v0"
+    engine(max_steps=1, **limits).fit(build("Dskd"), datamodule=parts)
+    assert latest.resolve().name == "v1"
