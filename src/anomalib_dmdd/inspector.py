@@ -358,7 +358,9 @@ def run(args: argparse.Namespace) -> int:
                 table.writerow([path, f"{result.score:.7g}", result.verdict, shown])
                 if path in overlays:
                     overlays[path].parent.mkdir(parents=True, exist_ok=True)
-                    draw_overlay(image, result.anomaly_map, inspector.limit).save(overlays[path], quality=90)
+                    draw_overlay(image, result.anomaly_map, inspector.limit).save(
+                        overlays[path], quality=90, subsampling=0
+                    )
         except KeyboardInterrupt:
             tally.interrupted = True
             show_progress()
