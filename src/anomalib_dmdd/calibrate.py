@@ -1,7 +1,6 @@
 """The command ``anomalib-dmdd calibrate``: new thresholds for a trained model, from new images."""
 
 import argparse
-import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,7 +58,6 @@ def main(line: Sequence[str] | None = None) -> int:
         Exit code.
     """
     args = arguments(line)
-    logging.getLogger("anomalib_dmdd").setLevel(logging.ERROR)  # the lines below say it in other words
     checkpoint: dict[str, Any] = torch.load(args.checkpoint, map_location="cpu", weights_only=True)
     name = checkpoint.get(KEY, {}).get("model")
     if name not in models:
