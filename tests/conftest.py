@@ -22,3 +22,8 @@ def demo_root(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     with FileLock(shared / "DemoParts.lock"):
         DemoParts(root=root).prepare_data()
     return root
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of quantisation last: NNCF patches torch in the process that imports it."""
+    items.sort(key=lambda item: item.path.stem == "test_quantization")
