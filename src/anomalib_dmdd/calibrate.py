@@ -37,7 +37,10 @@ def arguments(line: Sequence[str] | None) -> argparse.Namespace:
 
 
 def images(args: argparse.Namespace) -> Folder:
-    """All new images as validation images; the good ones stand in for training images, which are not used."""
+    """New images as validation images.
+
+    Anomalib demands training images as well. They are not used, so the good images stand in for them.
+    """
     data = Folder(
         name="new",
         normal_dir=args.data.resolve(),

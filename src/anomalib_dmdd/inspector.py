@@ -251,7 +251,7 @@ def draw_overlay(image: NDArray[Any], anomaly_map: NDArray[np.float32], limit: f
 
 
 def find_images(arguments: Sequence[Path], overlays: Path | None) -> list[Path]:
-    """Files of the command line and image files in its folders, sorted; overlays of an earlier run are left out."""
+    """Image files of the command line and its folders, sorted, without overlays of an earlier run."""
     drawn = overlays.resolve() if overlays else None
     files: set[Path] = set()
     for argument in arguments:

@@ -42,7 +42,7 @@ def save_complete(checkpoint: dict[str, Any], path: str | Path, storage_options:
 
 
 def keep_checkpoints_complete(trainer: Trainer) -> None:
-    """Make a trainer use :func:`save_complete`, unless the user chose a plugin that writes in another way."""
+    """Make a trainer use :func:`save_complete`, unless a plugin of the user writes in another way."""
     plugin = trainer.strategy.checkpoint_io
     if type(plugin).save_checkpoint is TorchCheckpointIO.save_checkpoint:
         plugin.save_checkpoint = save_complete  # type: ignore[method-assign]

@@ -9,6 +9,7 @@ import pandas as pd
 from anomalib.data import Batch
 from anomalib.visualization import Visualizer
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
 
 from .post_processor import DistillationPostProcessor
 from .validation_scores import gather_objects
@@ -24,25 +25,25 @@ class PredictionTable(Callback):
     """
 
     def __init__(self) -> None:
-        self._rows: list[dict[str, Any]] = []
+        self._batches: list[dict[str, Any]] = []
 
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Batch, *args: Any, **kwargs: Any
     ) -> None:
-        """Keep the scores of a batch that the post-processor has finished."""
+        """Keep the scores of a batch that the post-processor has finished, on its device."""
         del trainer, args, kwargs
         paths = getattr(outputs, "image_path", None)
         if paths is None or not isinstance(pl_module.post_processor, DistillationPostProcessor):
             return
         columns = {
             "file": paths,
-            "raw_score": pl_module.post_processor.raw_scores.flatten().tolist(),
-            "score": outputs.pred_score.flatten().tolist(),
-            "anomalous": outputs.pred_label.flatten().bool().tolist(),
-            "known_anomalous": [None] * len(paths) if outputs.gt_label is None else outputs.gt_label.bool().tolist(),
-            "raw_threshold": [pl_module.post_processor.image_threshold.item()] * len(paths),
+            "raw_score": pl_module.post_processor.raw_scores,
+            "score": outputs.pred_score,
+            "anomalous": outputs.pred_label.bool(),
+            "known_anomalous": None if outputs.gt_label is None else outputs.gt_label.bool(),
+            "raw_threshold": pl_module.post_processor.image_threshold.expand(len(paths)),
         }
-        self._rows += pd.DataFrame(columns).to_dict("records")
+        self._batches.append(columns)
 
     def on_predict_batch_end(self, *args: Any, **kwargs: Any) -> None:
         """Keep the scores of a batch that the post-processor has finished."""
@@ -51,16 +52,21 @@ class PredictionTable(Callback):
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the images of all processes, each once."""
         del pl_module
-        rows = list(chain.from_iterable(gather_objects(self._rows)))
-        self._rows = []
-        if not rows or not trainer.is_global_zero:
+        own = [
+            {name: value.flatten().tolist() if isinstance(value, Tensor) else value for name, value in columns.items()}
+            for columns in self._batches
+        ]
+        self._batches = []
+        tables = [pd.DataFrame(columns) for columns in chain.from_iterable(gather_objects(own))]
+        if not tables or not trainer.is_global_zero:
             return
+        table = pd.concat(tables).drop_duplicates("file")
         folder = Path(trainer.default_root_dir)
         names = chain(["predictions.csv"], (f"predictions_{number}.csv" for number in count(2)))
         path = next(folder / name for name in names if not (folder / name).exists())
         folder.mkdir(parents=True, exist_ok=True)
-        pd.DataFrame(rows).drop_duplicates("file").to_csv(path, index=False)
-        logger.info("Scores of %d images: %s", len(rows), path)
+        table.to_csv(path, index=False)
+        logger.info("Scores of %d images: %s", len(table), path)
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, Visualizer) and getattr(callback, "output_dir", None):
                 logger.info("Pictures: %s", callback.output_dir)

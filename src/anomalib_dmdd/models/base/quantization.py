@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,7 @@ def ignored_operations(model: Any) -> list[str]:  # noqa: ANN401
 
 
 def _is_map(operation: Any) -> bool:  # noqa: ANN401
-    """Whether the output is a map ``(N, 1, h, w)``, rather than one value per image."""
+    """Whether the output is a map ``(N, 1, h, w)`` and not a single value."""
     if operation.get_type_name() in {"Constant", "Parameter"} or not operation.get_output_size():
         return False
     shape = operation.output(0).get_partial_shape()
@@ -93,7 +94,7 @@ def load_calibration_images(model: Any, datamodule: AnomalibDataModule | None) -
     loader = datamodule.val_dataloader()
     if not len(loader.dataset):
         loader = datamodule.train_dataloader()
-    images = [batch.image.numpy() for batch, _ in zip(loader, range(RECOMMENDED_IMAGES // size), strict=False)]
+    images = [batch.image.numpy() for batch in islice(loader, max(1, RECOMMENDED_IMAGES // size))]
     if not images:
         raise ValueError("compression_type: the data module holds no images to calibrate with.")
     if len(images) * size < RECOMMENDED_IMAGES:
