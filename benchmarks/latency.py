@@ -2,7 +2,8 @@
 
     python benchmarks/latency.py --out docs/results/latency.csv
 
-Every model has the same teacher, pre- and post-processing, random weights (they do not change the time) and input size.
+Every model has the same teacher, pre- and post-processing and input size. Weights do not change the time, so they are
+random where the model allows it; Stfpm and Supersimplenet fetch those of ImageNet.
 The models take turns, so that what else the machine does hits all of them alike. The teacher alone is the floor: no
 method that compares its features can be faster. PatchCore's memory bank has the size that it would have for 320
 training images at 10 %.

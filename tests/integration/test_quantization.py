@@ -13,7 +13,6 @@ from small_models import MODELS, build
 from anomalib_dmdd import DemoParts, Dmdd
 from anomalib_dmdd.models.base import quantization
 
-pytestmark = pytest.mark.slow
 EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
 
 
