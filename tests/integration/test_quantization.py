@@ -1,5 +1,6 @@
 """8-bit exports judge as the original does, and broken ones are not written."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,10 +59,16 @@ def trained(parts: DemoParts, engine: Callable[..., Engine], request: pytest.Fix
 
 @pytest.mark.parametrize("trained", MODELS, indirect=True)
 def test_int8_judges_as_fp32_does(
-    trained: AnomalibModule, parts: DemoParts, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    trained: AnomalibModule,
+    parts: DemoParts,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     capfd.readouterr()
-    exact = trained.to_openvino(tmp_path / "fp32")
+    with caplog.at_level(logging.INFO):  # the level of the command
+        exact = trained.to_openvino(tmp_path / "fp32")
+    assert len(caplog.records) < 5
     printed = capfd.readouterr()
     assert len((printed.out + printed.err).splitlines()) < 10
     check_facts(trained, ov.Core().read_model(exact))

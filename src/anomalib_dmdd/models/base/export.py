@@ -1,6 +1,8 @@
 """Export to ONNX and OpenVINO, checked and with facts about the model."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +20,19 @@ SECTION = "anomalib_dmdd"
 
 OPSET = 18
 """The oldest opset that torch exports without a conversion, which would print hundreds of lines."""
+
+
+@contextmanager
+def warnings_only(*names: str) -> Iterator[None]:
+    """Let loggers of these names pass warnings and errors only."""
+    levels = {logging.getLogger(name): logging.getLogger(name).level for name in names}
+    try:
+        for logger in levels:
+            logger.setLevel(logging.WARNING)
+        yield
+    finally:
+        for logger, level in levels.items():
+            logger.setLevel(level)
 
 
 class ExportMixin:
@@ -44,8 +59,9 @@ class ExportMixin:
         return facts
 
     def to_onnx(self, *args: Any, **kwargs: Any) -> Path:
-        """Export as Anomalib does, with an opset that needs no conversion."""
-        path: Path = super().to_onnx(*args, **{"opset_version": OPSET, "verbose": False} | kwargs)  # type: ignore[misc]
+        """Export as Anomalib does, with an opset that needs no conversion and without a line per operation."""
+        with warnings_only("onnx_ir", "onnxscript"):
+            path: Path = super().to_onnx(*args, **{"opset_version": OPSET, "verbose": False} | kwargs)  # type: ignore[misc]
         return path
 
     def to_openvino(
