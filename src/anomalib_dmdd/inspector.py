@@ -77,12 +77,12 @@ class Inspector:
         ignore: Image whose white pixels mark a region to ignore. It is scaled to the map, whose values become 0 there.
             The score is then the maximum of the map, and ``top_k`` of the model has no effect. It is converted from
             pixel thresholds to image thresholds if the file of the model holds both. The image is defective if the
-            score exceeds ``threshold`` or 0.5.
+            score exceeds ``limit``.
 
     Attributes:
         facts: What the file says about its model; empty if it says nothing.
-        limit: Your threshold or 0.5; 1 for a model without a threshold, which no score exceeds. Overlays outline the
-            pixels of the map above it.
+        limit: Your threshold, or that of the model: 1 minus its ``image_sensitivity``, by default 0.5. A model without
+            a threshold has 1, which no score exceeds. Overlays outline the pixels of the map above it.
 
     Raises:
         ValueError: If an argument is out of range or the model is not an anomaly model.
@@ -107,7 +107,8 @@ class Inspector:
         self.facts = read_facts(network)
         self._pixel_to_image = squared_ratio(self.facts)
         untrained = math.isnan(float(self.facts.get("image_threshold", 0)))
-        self.limit = threshold if threshold is not None else 1.0 if untrained else 0.5
+        own = 1.0 if untrained else 1.0 - float(self.facts.get("image_sensitivity", 0.5))
+        self.limit = own if threshold is None else threshold
         self._use_label = threshold is None and ignore is None and "pred_label" in output_names(network)
         self._size = [None if side.is_dynamic else side.get_length() for side in network.input(0).partial_shape][2:]
         config = {} if "NPU" in device else {"INFERENCE_PRECISION_HINT": "f32"}
@@ -391,7 +392,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         type=Path,
         metavar="MASK.png",
         help="image whose white pixels mark a region to ignore. The score is then the maximum of the map outside it, "
-        "without the top_k of the model, and counts against --threshold or 0.5. It is converted to units of the image "
+        "without the top_k of the model, and counts against the threshold. It is converted to units of the image "
         "threshold; if the model does not hold its thresholds, it stays in units of the pixel threshold",
     )
     parser.add_argument("--device", default="CPU", help="device of OpenVINO, by default CPU")

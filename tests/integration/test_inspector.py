@@ -197,6 +197,8 @@ def test_thresholds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lazy = write_model(Path("lazy.xml"), label_above=0.7)
     assert not Inspector(lazy).predict(pixels).is_defective, "the label of the model counts"
     assert Inspector(write_model(Path("unlabelled.xml"), None)).predict(pixels).is_defective
+    known = write_model(Path("known.xml"), 0.7, image_sensitivity="0.3")  # the threshold is 0.7
+    assert not Inspector(known, ignore="black.png").predict(pixels).is_defective, "so does its sensitivity"
     untrained = write_model(Path("untrained.xml"), 1.0, image_threshold="nan", pixel_threshold="nan")
     for options, defective in (({}, False), ({"ignore": "black.png"}, False), ({"threshold": 0.5}, True)):
         assert Inspector(untrained, **options).predict(pixels).is_defective == defective

@@ -6,13 +6,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from anomalib.engine import Engine
+from pictures import read_picture
 from small_models import build
 
 from anomalib_dmdd import DemoParts
 
 
 def test_tables_of_test_and_predict(parts: DemoParts, demo_root: Path, engine: Callable[..., Engine]) -> None:
-    run, model = engine(max_steps=2), build("Bikd")
+    run, model = engine(max_steps=2, limit_test_batches=1.0), build("Bikd", visualizer=True)
     run.fit(model, datamodule=parts)
     run.test(model, datamodule=parts, verbose=False)
     folder = Path(run.trainer.default_root_dir)
@@ -26,6 +27,11 @@ def test_tables_of_test_and_predict(parts: DemoParts, demo_root: Path, engine: C
 
     some = Path(images[0]).parent
     found = run.predict(model, data_path=some)
+    (picture,) = (path for path in folder.rglob(f"images/**/{Path(images[0]).name}") if some.name in path.parts)
+    corner = read_picture(picture)[:, -40:, :100].int()
+    reddish = (corner[0] - corner[1] > 100).any()  # the colour of the verdict
+    greenish = (corner[1] - corner[0] > 60).any()
+    assert (bool(reddish), bool(greenish)) == ((True, False) if found[0].pred_label else (False, True))
     predicted = pd.read_csv(max(Path(run.trainer.default_root_dir).rglob("predictions*.csv")))
     assert pd.read_csv(folder / "predictions.csv").equals(tested)
     assert len(predicted) == len(list(some.iterdir()))

@@ -8,6 +8,8 @@ import inspect
 import sys
 
 import anomalib.models
+import anomalib.utils.path
+import anomalib.visualization.image.functional
 import pytest
 import timm
 import torch
@@ -33,6 +35,7 @@ from anomalib_dmdd.models import __all__ as models
         (AnomalibModule, "_post_training_quantization_ov"),
         (AnomalibModule, "configure_post_processor"),
         (AnomalibModule, "configure_pre_processor"),
+        (AnomalibModule, "configure_visualizer"),
         (AnomalibModule, "input_size"),
         (AnomalibModule, "to_onnx"),
         (AnomalibModule, "to_openvino"),
@@ -51,6 +54,8 @@ from anomalib_dmdd.models import __all__ as models
         (ModelCheckpoint, "format_checkpoint_name"),
         (Trainer, "ckpt_path"),
         (Trainer, "estimated_stepping_batches"),
+        (anomalib.utils.path, "generate_output_filename"),
+        (anomalib.visualization.image.functional, "add_text_to_image"),
         (torch, "_import_device_backends"),
     ],
 )

@@ -53,9 +53,9 @@ class ExportMixin:
             "image_size": "x".join(str(side) for side in self.input_size or ()),
             **self.trained_with,
         }
-        for name in ("image_threshold", "pixel_threshold"):
+        for name in ("image_threshold", "pixel_threshold", "image_sensitivity", "pixel_sensitivity"):
             if hasattr(self.post_processor, name):
-                facts[name] = f"{getattr(self.post_processor, name).item():.8g}"
+                facts[name] = f"{float(getattr(self.post_processor, name)):.8g}"
         return facts
 
     def to_onnx(self, *args: Any, **kwargs: Any) -> Path:

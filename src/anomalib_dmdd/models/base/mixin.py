@@ -32,6 +32,7 @@ from .random_state import StepSeeds
 from .replicas import EqualReplicas
 from .run_folder import make_latest_a_link
 from .schedule import with_warmup_cosine
+from .visualizer import VerdictVisualizer
 
 logger = logging.getLogger(__name__)
 
@@ -122,6 +123,11 @@ class DistillationMixin(ExportMixin, LastModelMixin):  # type: ignore[misc]  # L
             epochs, steps = set_length(self.trainer, self.default_length, self._sets_interval)
             logger.info("%s trains for %d epochs, %d steps.", type(self).__name__, epochs, steps)
         return with_warmup_cosine(optimizer, lambda: self.training_progress)
+
+    @classmethod
+    def configure_visualizer(cls) -> VerdictVisualizer:
+        """Pictures with score and verdict."""
+        return VerdictVisualizer()
 
     @classmethod
     def sized(cls, pre_processor: PreProcessor | bool, image_size: int | Sequence[int] | None) -> PreProcessor | bool:
