@@ -11,8 +11,8 @@ MODELS = anomalib_dmdd.models.__all__
 
 
 def build(name: str, size: tuple[int, int] = (64, 64), **settings: Any) -> AnomalibModule:
-    """A model with a random ResNet18 as teacher, on small images."""
+    """A model with the smallest of timm's residual networks as teacher, with random weights, on small images."""
     torch.manual_seed(0)
     cls = getattr(anomalib_dmdd, name)
-    settings = {"backbone": "resnet18", "pre_trained": False, "visualizer": False, **settings}
+    settings = {"backbone": "test_resnet", "pre_trained": False, "visualizer": False, **settings}
     return cls(pre_processor=cls.configure_pre_processor(size), **settings)

@@ -25,10 +25,11 @@ def parts(demo_root: Path) -> DemoParts:
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Callable[..., Engine]:
-    """A quiet Engine on the CPU that writes to the test's own folder."""
+    """A quiet Engine on the CPU that writes to the test's own folder, and looks at one batch to validate or test."""
 
     def make(**trainer: Any) -> Engine:
         quiet = {"accelerator": "cpu", "devices": 1, "enable_progress_bar": False, "enable_model_summary": False}
-        return Engine(default_root_dir=tmp_path / "results", logger=False, **quiet | trainer)
+        short = {"limit_val_batches": 1, "limit_test_batches": 1}
+        return Engine(default_root_dir=tmp_path / "results", logger=False, **quiet | short | trainer)
 
     return make

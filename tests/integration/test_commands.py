@@ -1,16 +1,22 @@
 """Every command of README and of the examples, word for word, in a folder that holds what it names."""
 
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from anomalib.engine import Engine
 from documents import REPOSITORY, blocks, commands, usage
 from sandbox import make_sandbox, make_weight_cache, shell
+from small_models import build
+
+from anomalib_dmdd import DemoParts
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the documents use a POSIX shell")
 
 SHORTER = {
-    "anomalib train": "--trainer.max_steps 2 --trainer.accelerator cpu",
+    "anomalib train": "--trainer.max_steps 1 --trainer.limit_test_batches 1 --trainer.accelerator cpu",
     "examples/compare_models.py": "--models Padim --trainer.max_steps 2 --timed_passes 2 --openvino",
     "examples/custom_post_processor.py": "--steps 2 --image_size 64",
     "examples/train_on_your_folder.py": "--steps 2 --image_size 64 --backbone resnet18.tv_in1k",
@@ -27,10 +33,11 @@ ONLY_PARSED = {"--data MVTec": ("--print_config", "it would download MVTec AD")}
 """Not run, or run with an option that ends after parsing, and the reason."""
 
 
-@pytest.fixture
-def sandbox(tmp_path: Path, demo_root: Path) -> Path:
-    make_weight_cache(tmp_path / "cache", ["resnet18.a1_in1k", "resnet18.tv_in1k"])
-    return make_sandbox(tmp_path, demo_root)
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory: pytest.TempPathFactory, demo_root: Path) -> Path:
+    folder = tmp_path_factory.mktemp("sandbox")
+    make_weight_cache(folder / "cache", ["resnet18.a1_in1k", "resnet18.tv_in1k"])
+    return make_sandbox(folder, demo_root)
 
 
 def run(command: str, sandbox: Path, **environment: str) -> None:
@@ -52,22 +59,23 @@ def test_readme(sandbox: Path) -> None:
         else:  # Lightning takes defaults of the Trainer from the environment, so that the block stays as it is
             program = sandbox / f"block{number}.py"
             program.write_text(text)
-            run(f"python {program.name}", sandbox, PL_TRAINER_MAX_STEPS="2", PL_TRAINER_ACCELERATOR="cpu")
+            short = {"PL_TRAINER_MAX_STEPS": "1", "PL_TRAINER_LIMIT_TEST_BATCHES": "1", "PL_TRAINER_ACCELERATOR": "cpu"}
+            run(f"python {program.name}", sandbox, **short)
 
 
-def test_usage_of_the_examples(sandbox: Path) -> None:
-    training = next(
-        command
-        for _, text in blocks(REPOSITORY / "README.md")
-        for command in commands(text)
-        if command.startswith("anomalib train") and "--data.root parts" in command
-    )
-    run(training, sandbox)
-    (checkpoint,) = (sandbox / "results").rglob("latest/weights/lightning/model.ckpt")
-    (sandbox / "path/to").mkdir(parents=True)
-    (sandbox / "path/to/model.ckpt").symlink_to(checkpoint)
-    for script in sorted((REPOSITORY / "examples").glob("*.py")):
-        lines = usage(script)
-        assert lines, f"{script.name} does not say how it is used"
-        for command in lines:
-            run(command, sandbox)
+@pytest.fixture
+def checkpoint(sandbox: Path, parts: DemoParts, engine: Callable[..., Engine]) -> None:
+    """A trained model where the examples look for one."""
+    training = engine(max_steps=2)
+    training.fit(build("Dmdd"), datamodule=parts)
+    (sandbox / "path/to").mkdir(parents=True, exist_ok=True)
+    shutil.copy(training.best_model_path, sandbox / "path/to/model.ckpt")
+
+
+@pytest.mark.usefixtures("checkpoint")
+@pytest.mark.parametrize("script", sorted((REPOSITORY / "examples").glob("*.py")), ids=lambda path: path.stem)
+def test_usage_of_an_example(script: Path, sandbox: Path) -> None:
+    lines = usage(script)
+    assert lines, f"{script.name} does not say how it is used"
+    for command in lines:
+        run(command, sandbox)

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX sig
 BENCHMARK = Path(__file__).parents[2] / "configs" / "compare" / "anomalib_benchmark.yaml"
 PADIM = {"class_path": "Padim", "init_args": {"pre_trained": False}}
 BROKEN = {"class_path": "Patchcore", "label": "Broken", "init_args": {"pre_trained": False, "layers": ["layer9"]}}
-DMDD = {"class_path": "anomalib_dmdd.Dmdd", "init_args": {"pre_trained": False, "backbone": "resnet18"}}
+DMDD = {"class_path": "anomalib_dmdd.Dmdd", "init_args": {"pre_trained": False, "backbone": "test_resnet"}}
 PATIENCE = 600
 
 

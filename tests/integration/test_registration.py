@@ -13,7 +13,7 @@ import yaml
 
 CONFIG = Path(__file__).parents[2] / "configs" / "dmdd.yaml"
 
-SMALL_MODEL = ["--model.backbone", "resnet18", "--model.pre_trained", "false"]
+SMALL_MODEL = ["--model.backbone", "test_resnet", "--model.pre_trained", "false"]
 SHORT_RUN = [
     *("--data.train_batch_size", "4", "--data.eval_batch_size", "4", "--data.num_workers", "0"),
     *("--trainer.accelerator", "cpu", "--trainer.max_steps", "2"),
