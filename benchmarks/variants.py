@@ -53,6 +53,30 @@ class BikdWithDropout(Bikd):
         _set_dropout(self.model)
 
 
+class DmddWithOneCompressingBlock(Dmdd):
+    """DMDD with one residual block in the compressing stage of the embedding."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        _keep_one_block(self.model)
+
+
+class DskdWithOneCompressingBlock(Dskd):
+    """DSKD with one residual block in the compressing stage of the embedding."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        _keep_one_block(self.model)
+
+
+class BikdWithOneCompressingBlock(Bikd):
+    """BiKD with one residual block in the compressing stage of the embedding."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        _keep_one_block(self.model)
+
+
 VARIANTS: dict[str, dict[str, Any]] = {
     "Dmdd without augmentation": {"class_path": "anomalib_dmdd.Dmdd", "init_args": {"augment": False}},
     "Dmdd without dropout": {"class_path": "variants.DmddWithoutDropout"},
@@ -62,6 +86,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "Dskd with dropout": {"class_path": "variants.DskdWithDropout"},
     "Bikd without augmentation": {"class_path": "anomalib_dmdd.Bikd", "init_args": {"augment": False}},
     "Bikd with dropout": {"class_path": "variants.BikdWithDropout"},
+} | {
+    f"{name} with one compressing block": {"class_path": f"variants.{name}WithOneCompressingBlock"}
+    for name in ("Dmdd", "Dskd", "Bikd")
 }
 """Label of each variant, and its entry in the ``models`` of a comparison. The first word is the present default."""
 
@@ -89,3 +116,9 @@ def _set_dropout(model: nn.Module, probability: float = 0.2) -> None:
     for module in model.modules():
         if isinstance(module, BottleneckEmbedding):
             module.dropout.p = probability
+
+
+def _keep_one_block(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, BottleneckEmbedding):
+            module.compress = module.compress[:1]

@@ -54,4 +54,5 @@ def test_a_variant_differs_from_its_default_in_what_its_name_says(name: str) -> 
     default = 0.2 if name.startswith("Dmdd") else 0.0
     assert (embedding.dropout.p != default) == ("dropout" in name)
     assert (model.augmentation is None) == ("augmentation" in name)
+    assert (len(embedding.compress) == 1) == ("one compressing block" in name)
     assert type(model).__mro__[0 if "augmentation" in name else 1].__name__ == name.split(maxsplit=1)[0]
