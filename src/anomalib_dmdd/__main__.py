@@ -9,6 +9,8 @@ from importlib import import_module
 SUBCOMMANDS = {
     "calibrate": ("anomalib_dmdd.calibrate", "set new thresholds for a trained model"),
     "compare": ("anomalib_dmdd.compare.command", "train and test several models on the same images"),
+    "explain": ("anomalib_dmdd.report.explain", "draw the distances that a trained model decides by"),
+    "report": ("anomalib_dmdd.report.command", "write a page of tested images with a slider for the threshold"),
 }
 
 

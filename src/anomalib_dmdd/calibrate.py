@@ -2,19 +2,17 @@
 
 import argparse
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from anomalib.data import Folder
 from anomalib.engine import Engine
 
-import anomalib_dmdd
-from anomalib_dmdd.models import __all__ as models
 from anomalib_dmdd.models.base import DistillationPostProcessor
-from anomalib_dmdd.models.base.checkpoint import KEY
 from anomalib_dmdd.models.base.thresholds import expected_false_alarms
+from anomalib_dmdd.trained_model import load_trained
 
 
 def arguments(line: Sequence[str] | None) -> argparse.Namespace:
@@ -26,8 +24,6 @@ def arguments(line: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="new checkpoint; by default NAME-calibrated.ckpt beside the old one")
     args = parser.parse_args(line)
     args.out = args.out or args.checkpoint.with_name(f"{args.checkpoint.stem}-calibrated.ckpt")
-    if not args.checkpoint.is_file():
-        parser.error(f"There is no checkpoint {args.checkpoint}.")
     if args.out.exists():
         parser.error(f"{args.out} exists already. Remove it, or choose another file with --out.")
     for folder in filter(None, (args.data, args.defective)):
@@ -61,14 +57,10 @@ def main(line: Sequence[str] | None = None) -> int:
         Exit code.
     """
     args = arguments(line)
-    checkpoint: dict[str, Any] = torch.load(args.checkpoint, map_location="cpu", weights_only=True)
-    name = checkpoint.get(KEY, {}).get("model")
-    if name not in models:
-        print(f"{args.checkpoint} is no checkpoint of {', '.join(models)}.")
-        return 2
-    model = getattr(anomalib_dmdd, name).load_from_checkpoint(args.checkpoint)
-    if not isinstance(model.post_processor, DistillationPostProcessor):
-        print("The post-processor of this model is not of this package, so its thresholds cannot be set here.")
+    try:
+        model, checkpoint = load_trained(args.checkpoint)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
         return 2
     old = thresholds(model.post_processor)
     data = images(args)

@@ -20,8 +20,9 @@ logger = logging.getLogger(__name__)
 class PredictionTable(Callback):
     """Writes ``predictions.csv`` in the folder of the run, and says where table and pictures are.
 
-    The columns are the file, the raw and the normalised score, the label, the known label where there is one, and the
-    raw threshold. An earlier table is kept: the next one is called ``predictions_2.csv``.
+    The columns are the file, the raw and the normalised score, the label, the known label and the file of the mask
+    where there are some, and the raw and the normalised threshold. An earlier table is kept: the next one is called
+    ``predictions_2.csv``.
     """
 
     def __init__(self) -> None:
@@ -42,6 +43,8 @@ class PredictionTable(Callback):
             "anomalous": outputs.pred_label.bool(),
             "known_anomalous": None if outputs.gt_label is None else outputs.gt_label.bool(),
             "raw_threshold": pl_module.post_processor.image_threshold.expand(len(paths)),
+            "threshold": pl_module.post_processor.normalized_image_threshold.expand(len(paths)),
+            "mask": getattr(outputs, "mask_path", None),
         }
         self._batches.append(columns)
 

@@ -82,10 +82,14 @@ class BikdModel(DistillationModel):
         """
         if self.training:
             return self._features(images, anomalous)
+        anomaly_map = sum_of_layers(self.layer_distances(images)["student"], images)
+        return InferenceBatch(anomaly_map=anomaly_map, pred_score=anomaly_map.amax(dim=(-3, -2, -1)))
+
+    def layer_distances(self, images: Tensor) -> dict[str, list[Tensor]]:
+        """Distances of the student, see :meth:`DistillationModel.layer_distances`."""
         teacher = self.teacher(images)
         pairs = zip(self.student(teacher), teacher, strict=True)
-        anomaly_map = sum_of_layers([cosine_distance(*pair) for pair in pairs], images)
-        return InferenceBatch(anomaly_map=anomaly_map, pred_score=anomaly_map.amax(dim=(-3, -2, -1)))
+        return {"student": [cosine_distance(*pair) for pair in pairs]}
 
     def _features(self, images: Tensor, anomalous: Tensor | None) -> BikdFeatures:
         with torch.set_grad_enabled(anomalous is not None):

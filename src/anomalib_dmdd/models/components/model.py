@@ -38,3 +38,14 @@ class DistillationModel(nn.Module):
     def calibrate(self, images: Tensor) -> None:
         """Fit a random teacher to images ``(N, 3, H, W)``, see :meth:`Teacher.calibrate`."""
         self.teacher.calibrate(images)
+
+    def layer_distances(self, images: Tensor) -> dict[str, list[Tensor]]:
+        """Distance maps of each branch or student by its name, which show where the anomaly map comes from.
+
+        Args:
+            images: Normalised images ``(N, 3, H, W)``.
+
+        Returns:
+            For each branch one map ``(N, 1, h_k, w_k)`` per layer of the teacher, shallow to deep.
+        """
+        raise NotImplementedError

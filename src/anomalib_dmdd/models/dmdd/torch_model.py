@@ -174,10 +174,19 @@ class DmddModel(DistillationModel):
             if anomalous is None:
                 raise ValueError("In training mode DmddModel needs the anomalous copies of the images as well.")
             return self._features_of_pairs(images, anomalous)
-        teacher = self.teacher(images)
-        maps = self.normalizer(self.distance_maps(teacher, *self.student(teacher)))
+        maps = self._normalized_distances(images)
         anomaly_map = upsample(self._select_map(maps), (images.shape[-2], images.shape[-1]))
         return InferenceBatch(anomaly_map=anomaly_map, pred_score=anomaly_map.amax(dim=(-3, -2, -1)))
+
+    def layer_distances(self, images: Tensor) -> dict[str, list[Tensor]]:
+        """Normalised distances of both branches, see :meth:`DistillationModel.layer_distances`."""
+        normality, abnormality = self._normalized_distances(images).chunk(2, dim=1)
+        return {"normality": list(normality.split(1, dim=1)), "abnormality": list(abnormality.split(1, dim=1))}
+
+    def _normalized_distances(self, images: Tensor) -> Tensor:
+        teacher = self.teacher(images)
+        normalized: Tensor = self.normalizer(self.distance_maps(teacher, *self.student(teacher)))
+        return normalized  # (N, 2 * layers, h_1, w_1)
 
     def _features_of_pairs(self, images: Tensor, anomalous: Tensor) -> DmddFeatures:
         """Features of normal images and their anomalous copies, both ``(N, 3, H, W)``."""

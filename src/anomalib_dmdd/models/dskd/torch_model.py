@@ -91,6 +91,15 @@ class DskdModel(DistillationModel):
         anomaly_map = upsample(geometric_mean(torch.cat(layers, dim=1)), (images.shape[-2], images.shape[-1]))
         return InferenceBatch(anomaly_map=anomaly_map, pred_score=anomaly_map.amax(dim=(-3, -2, -1)))
 
+    def layer_distances(self, images: Tensor) -> dict[str, list[Tensor]]:
+        """Distances of both students, see :meth:`DistillationModel.layer_distances`."""
+        teacher, *students = self.features(images)
+        names = ("encoder student", "decoder student")
+        return {
+            name: [cosine_distance(*pair) for pair in zip(student, teacher, strict=True)]
+            for name, student in zip(names, students, strict=True)
+        }
+
     def _select_map(self, target: Tensor, encoder: Tensor, decoder: Tensor) -> Tensor:
         """Reported distances ``(N, 1, h, w)`` of one layer, from its features."""
         # Clamp: rounding can make distances zero or slightly negative, and the denominator must stay positive.

@@ -1,0 +1,178 @@
+"""The command ``anomalib-dmdd explain``: pictures of the distances that a model decides by."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from anomalib.data import ImageBatch, PredictDataset
+from anomalib.data.utils import get_image_filenames
+from anomalib.models.components import AnomalibModule
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+
+from anomalib_dmdd.report.figures import draw_explanation, draw_histogram
+from anomalib_dmdd.trained_model import load_trained
+
+TABLE = "explained.csv"
+RUN_FOLDER_OF_CHECKPOINT = ("weights", "lightning")
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """What a model says about an image, and the distances behind it.
+
+    Attributes:
+        path: File of the image.
+        score: Normalised score from 0 to 1.
+        is_defective: Verdict of the model.
+        anomaly_map: Normalised map ``(H, W)`` from 0 to 1, in the size of the model.
+        mask: Pixels that the model marks ``(H, W)``.
+        distances: Map ``(h_k, w_k)`` of each branch and layer.
+    """
+
+    path: Path
+    score: float
+    is_defective: bool
+    anomaly_map: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    distances: dict[tuple[str, str], NDArray[np.float32]]
+
+    @property
+    def verdict(self) -> str:
+        """``DEFECT`` or ``good``, as the inspector says it."""
+        return "DEFECT" if self.is_defective else "good"
+
+
+@torch.inference_mode()
+def explain(model: AnomalibModule, path: Path) -> Explanation:
+    """Predict an image by the steps of ``anomalib predict``, and keep the distances.
+
+    Args:
+        model: A model of this package in evaluation mode.
+        path: File of the image.
+
+    Raises:
+        ValueError: If the file is not a readable image.
+    """
+    try:
+        batch = ImageBatch.collate([PredictDataset(path)[0]])
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow raises all of them
+        raise ValueError(f"{path} is not a readable image.") from error
+    if model.pre_processor:
+        model.pre_processor.on_predict_batch_start(None, model, batch, 0)
+    images = batch.image  # (1, 3, H, W), resized and normalised
+    batch = model.predict_step(batch, 0)
+    model.post_processor.post_process_batch(batch)
+    layers = model.model.teacher.features.feature_info.module_name()
+    distances = {
+        (branch, layer): distance.squeeze().numpy()
+        for branch, maps in model.model.layer_distances(images).items()
+        for layer, distance in zip(layers, maps, strict=True)
+    }
+    return Explanation(
+        path=path,
+        score=batch.pred_score.item(),
+        is_defective=bool(batch.pred_label.item()),
+        anomaly_map=batch.anomaly_map.squeeze().numpy(),
+        mask=batch.pred_mask.squeeze().numpy(),
+        distances=distances,
+    )
+
+
+def arguments(line: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line, and refuse what cannot work."""
+    parser = argparse.ArgumentParser("anomalib-dmdd explain", description=__doc__)
+    parser.add_argument("checkpoint", type=Path, help="checkpoint of a training")
+    parser.add_argument("images", type=Path, nargs="+", help="image files, and folders that are searched with all below")
+    parser.add_argument("--out", type=Path, help="folder of the pictures; by default 'explanations' in the run's folder")
+    args = parser.parse_args(line)
+    args.out = args.out or run_folder(args.checkpoint) / "explanations"
+    if (args.out / TABLE).exists():
+        parser.error(f"{args.out} holds explanations already. Remove it, or choose another folder with --out.")
+    return args
+
+
+def run_folder(checkpoint: Path) -> Path:
+    """Folder of the run that a checkpoint belongs to; else the folder that it lies in."""
+    folder = checkpoint.parent
+    return folder.parents[1] if folder.parts[-2:] == RUN_FOLDER_OF_CHECKPOINT else folder
+
+
+def find_images(paths: Sequence[Path]) -> list[Path]:
+    """Image files among the arguments and in their folders, each once.
+
+    Raises:
+        ValueError: If an argument does not exist, is not an image, or holds none.
+    """
+    files = []
+    for path in paths:
+        if not path.exists():
+            raise ValueError(f"{path} does not exist.")
+        files += get_image_filenames(path)
+    return list(dict.fromkeys(files))
+
+
+def common_folder(files: Sequence[Path]) -> Path:
+    """The deepest folder that holds all files."""
+    return Path(os.path.commonpath([file.absolute().parent for file in files]))
+
+
+def folder_name(file: Path, root: Path) -> str:
+    """Folder of a file relative to a common folder, or the name of the common folder itself.
+
+    Example:
+        >>> [folder_name(Path(file), Path("/parts")) for file in ("/parts/test/good/1.png", "/parts/1.png")]
+        ['test/good', 'parts']
+    """
+    relative = file.absolute().parent.relative_to(root)
+    return relative.as_posix() if relative.parts else root.name
+
+
+def main(line: Sequence[str] | None = None) -> int:
+    """Explain images, draw them, and list them in a table.
+
+    Returns:
+        Exit code.
+    """
+    args = arguments(line)
+    console = Console(stderr=True)
+    try:
+        model, _ = load_trained(args.checkpoint)
+        model.eval()
+        files = find_images(args.images)
+        found = [explain(model, file) for file in track(files, "Predicting", console=console, transient=True)]
+        table = write(found, model.post_processor.normalized_image_threshold.item(), args.out, console)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for folder, rows in table.groupby("folder", sort=False):
+        print(f"{folder}: {len(rows)} images, {(rows['verdict'] == 'DEFECT').sum()} called defective")
+    print(f"Written: {args.out}")
+    return 0
+
+
+def write(explanations: Sequence[Explanation], threshold: float, out: Path, console: Console) -> pd.DataFrame:
+    """Write a picture of each image, the histogram of all scores, and the table."""
+    root = common_folder([one.path for one in explanations])
+    highest = {
+        key: max(float(one.distances[key].max()) for one in explanations) for key in explanations[0].distances
+    }
+    rows = []
+    for one in track(explanations, "Drawing", console=console, transient=True):
+        name = f"{one.path.absolute().relative_to(root).as_posix()}.png"
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        draw_explanation(one, threshold, highest).savefig(out / name, dpi=120)
+        folder = folder_name(one.path, root)
+        rows.append([one.path, folder, one.score, threshold, one.verdict, name])
+    table = pd.DataFrame(rows, columns=["file", "folder", "score", "threshold", "verdict", "picture"])
+    groups = {str(folder): scores.to_numpy() for folder, scores in table.groupby("folder", sort=False)["score"]}
+    draw_histogram(groups, threshold).savefig(out / "scores.png", dpi=120)
+    table.to_csv(out / TABLE, index=False)
+    return table

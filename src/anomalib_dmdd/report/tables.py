@@ -1,0 +1,93 @@
+"""Tables of scores of all runs in a folder of results."""
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+NEEDED = ("file", "score")
+OPTIONAL = {"known_anomalous": None, "mask": None, "threshold": 0.5}
+
+
+class NoTableError(ValueError):
+    """There is nothing to report."""
+
+
+def find_runs(results: Path) -> tuple[dict[str, Path], list[Path]]:
+    """Folders with a table of scores.
+
+    Args:
+        results: Folder of results, or of one run.
+
+    Returns:
+        The folder of each run by its name, and the folders of older versions, which are left out.
+
+    Raises:
+        NoTableError: If there is no table.
+    """
+    folders = sorted({path.parent for path in results.rglob("predictions*.csv")})
+    if not folders:
+        raise NoTableError(
+            f"There is no predictions.csv in {results} or below. 'anomalib test' and 'anomalib predict' write it for the "
+            "models of this package; give the folder that they name."
+        )
+    newest: dict[Path, Path] = {}
+    for folder in sorted(folders, key=_version):
+        key = folder.parent if _version(folder) >= 0 and folder != results else folder
+        newest[key] = folder
+    older = [folder for folder in folders if folder not in newest.values()]
+    names = {key.relative_to(results).as_posix(): folder for key, folder in sorted(newest.items())}
+    return {results.resolve().name if name == "." else name: folder for name, folder in names.items()}, older
+
+
+def _version(folder: Path) -> int:
+    """Number of a folder such as ``v3``, else -1."""
+    match = re.fullmatch(r"v(\d+)", folder.name)
+    return int(match[1]) if match else -1
+
+
+def read_run(folder: Path) -> pd.DataFrame:
+    """Newest score of each image of a run.
+
+    A later table replaces the scores of an earlier one. Labels stay known, which a prediction does not write.
+
+    Args:
+        folder: Folder with ``predictions.csv``, ``predictions_2.csv`` and so on.
+
+    Returns:
+        Columns ``file``, ``score`` and those of :data:`OPTIONAL`.
+
+    Raises:
+        ValueError: If a file is not such a table.
+    """
+    paths = sorted(folder.glob("predictions*.csv"), key=lambda path: (len(path.name), path.name))
+    table = pd.concat([_read_table(path) for path in paths]).groupby("file", sort=False, as_index=False).last()
+    return table.assign(**{name: value for name, value in OPTIONAL.items() if name not in table})
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path, dtype={"file": str, "mask": str})
+    except (ValueError, OSError) as error:  # the errors of pandas are ValueErrors
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    if missing := [name for name in NEEDED if name not in table]:
+        raise ValueError(f"{path} is not a table of scores: it has no column {' and '.join(missing)}.")
+    if not pd.api.types.is_numeric_dtype(table["score"]) or table["score"].isna().any():
+        raise ValueError(f"{path} is broken: a score is not a number.")
+    return table
+
+
+def folder_names(files: Iterable[str]) -> list[str]:
+    """Folder of each file, relative to the deepest folder that holds them all.
+
+    Example:
+        >>> folder_names(["/parts/test/good/1.png", "/parts/test/scratch/1.png"])
+        ['good', 'scratch']
+        >>> folder_names(["/parts/new/1.png"])
+        ['new']
+    """
+    folders = [Path(file).absolute().parent for file in files]
+    root = Path(os.path.commonpath(folders))
+    return [folder.relative_to(root).as_posix() if folder != root else root.name for folder in folders]
