@@ -1,7 +1,6 @@
 """The command ``anomalib-dmdd explain``: pictures of the distances that a model decides by."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,10 +16,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from anomalib_dmdd.report.figures import draw_explanation, draw_histogram
+from anomalib_dmdd.picture_names import as_png
 from anomalib_dmdd.trained_model import load_trained
 
-TABLE = "explained.csv"
+from .figures import draw_explanation, draw_histogram
+from .tables import EXPLAINED, common_folder, folder_name
+
 RUN_FOLDER_OF_CHECKPOINT = ("weights", "lightning")
 
 
@@ -94,7 +95,7 @@ def arguments(line: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="folder of the pictures; by default 'explanations' in the run's folder")
     args = parser.parse_args(line)
     args.out = args.out or run_folder(args.checkpoint) / "explanations"
-    if (args.out / TABLE).exists():
+    if (args.out / EXPLAINED).exists():
         parser.error(f"{args.out} holds explanations already. Remove it, or choose another folder with --out.")
     return args
 
@@ -111,28 +112,12 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     Raises:
         ValueError: If an argument does not exist, is not an image, or holds none.
     """
-    files = []
+    files: list[Path] = []
     for path in paths:
         if not path.exists():
             raise ValueError(f"{path} does not exist.")
         files += get_image_filenames(path)
     return list(dict.fromkeys(files))
-
-
-def common_folder(files: Sequence[Path]) -> Path:
-    """The deepest folder that holds all files."""
-    return Path(os.path.commonpath([file.absolute().parent for file in files]))
-
-
-def folder_name(file: Path, root: Path) -> str:
-    """Folder of a file relative to a common folder, or the name of the common folder itself.
-
-    Example:
-        >>> [folder_name(Path(file), Path("/parts")) for file in ("/parts/test/good/1.png", "/parts/1.png")]
-        ['test/good', 'parts']
-    """
-    relative = file.absolute().parent.relative_to(root)
-    return relative.as_posix() if relative.parts else root.name
 
 
 def main(line: Sequence[str] | None = None) -> int:
@@ -166,13 +151,13 @@ def write(explanations: Sequence[Explanation], threshold: float, out: Path, cons
     }
     rows = []
     for one in track(explanations, "Drawing", console=console, transient=True):
-        name = f"{one.path.absolute().relative_to(root).as_posix()}.png"
-        (out / name).parent.mkdir(parents=True, exist_ok=True)
-        draw_explanation(one, threshold, highest).savefig(out / name, dpi=120)
-        folder = folder_name(one.path, root)
-        rows.append([one.path, folder, one.score, threshold, one.verdict, name])
+        picture = as_png(out / one.path.absolute().relative_to(root))
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        draw_explanation(one, threshold, highest).savefig(picture, dpi=120)
+        name = picture.relative_to(out).as_posix()
+        rows.append([one.path, folder_name(one.path, root), one.score, threshold, one.verdict, name])
     table = pd.DataFrame(rows, columns=["file", "folder", "score", "threshold", "verdict", "picture"])
     groups = {str(folder): scores.to_numpy() for folder, scores in table.groupby("folder", sort=False)["score"]}
     draw_histogram(groups, threshold).savefig(out / "scores.png", dpi=120)
-    table.to_csv(out / TABLE, index=False)
+    table.to_csv(out / EXPLAINED, index=False)
     return table

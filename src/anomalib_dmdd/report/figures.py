@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from anomalib.data.utils import read_image
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ def draw_explanation(explanation: "Explanation", threshold: float, highest: Mapp
         for axis, layer in zip(line, layers, strict=False):
             values = explanation.distances[branch, layer]
             drawn = axis.imshow(values, cmap="inferno", vmin=0, vmax=highest[branch, layer])
-            figure.colorbar(drawn, ax=axis, shrink=0.8).ax.tick_params(labelsize=7)
+            _add_scale(axis, drawn)
             axis.set_title(f"{layer}, highest {values.max():.2g}", fontsize=9)
     for axis in grid.flat:
         if not axis.images:
@@ -55,7 +57,7 @@ def _draw_result(line: NDArray[Any], explanation: "Explanation") -> None:
     line[0].set_title("image", fontsize=9)
     values = explanation.anomaly_map
     drawn = line[1].imshow(values, cmap="turbo", vmin=0, vmax=1, extent=frame)
-    line[1].figure.colorbar(drawn, ax=line[1], shrink=0.8).ax.tick_params(labelsize=7)
+    _add_scale(line[1], drawn)
     line[1].set_title(f"anomaly map, highest {values.max():.2g}", fontsize=9)
     line[2].imshow(pixels, extent=frame)
     line[2].set_title("marked by the model", fontsize=9)
@@ -63,6 +65,12 @@ def _draw_result(line: NDArray[Any], explanation: "Explanation") -> None:
     if mask.any() and not mask.all():
         x, y = ((np.arange(count) + 0.5) * side / count for count, side in zip(mask.shape[::-1], (width, height), strict=True))
         line[2].contour(x, y, mask, [0.5], colors="red", linewidths=1.2)
+
+
+def _add_scale(axis: Axes, drawn: AxesImage) -> None:
+    """Add a colour bar inside the panel's own space, so that all panels stay aligned."""
+    bar = axis.figure.colorbar(drawn, cax=axis.inset_axes((0, -0.09, 1, 0.04)), orientation="horizontal")
+    bar.ax.tick_params(labelsize=7)
 
 
 def draw_histogram(scores: Mapping[str, NDArray[np.float64]], threshold: float) -> Figure:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
+EXPLAINED = "explained.csv"
+"""Table of the pictures of ``anomalib-dmdd explain``."""
 NEEDED = ("file", "score")
-OPTIONAL = {"known_anomalous": None, "mask": None, "threshold": 0.5}
+OPTIONAL = {"known_anomalous": None, "mask": None, "threshold": 0.5, "pixel_threshold": 0.5}
 
 
 class NoTableError(ValueError):
@@ -79,15 +81,17 @@ def _read_table(path: Path) -> pd.DataFrame:
     return table
 
 
-def folder_names(files: Iterable[str]) -> list[str]:
-    """Folder of each file, relative to the deepest folder that holds them all.
+def common_folder(files: Iterable[Path]) -> Path:
+    """The deepest folder that holds all files."""
+    return Path(os.path.commonpath([file.absolute().parent for file in files]))
+
+
+def folder_name(file: Path, root: Path) -> str:
+    """Folder of a file relative to a common folder, or the name of the common folder itself.
 
     Example:
-        >>> folder_names(["/parts/test/good/1.png", "/parts/test/scratch/1.png"])
-        ['good', 'scratch']
-        >>> folder_names(["/parts/new/1.png"])
-        ['new']
+        >>> [folder_name(Path(file), Path("/parts")) for file in ("/parts/test/good/1.png", "/parts/1.png")]
+        ['test/good', 'parts']
     """
-    folders = [Path(file).absolute().parent for file in files]
-    root = Path(os.path.commonpath(folders))
-    return [folder.relative_to(root).as_posix() if folder != root else root.name for folder in folders]
+    relative = file.absolute().parent.relative_to(root)
+    return relative.as_posix() if relative.parts else root.name

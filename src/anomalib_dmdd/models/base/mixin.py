@@ -26,6 +26,7 @@ from .holdout import ensure_validation_images
 from .images import ImageFileReport
 from .last_model import LastModelMixin
 from .length import DefaultLength, claim_interval, has_no_length, set_length, time_progress, training_progress
+from .map_files import MapFiles
 from .post_processor import DistillationPostProcessor
 from .prediction_table import PredictionTable
 from .random_state import StepSeeds
@@ -192,8 +193,9 @@ class DistillationMixin(ExportMixin, LastModelMixin):  # type: ignore[misc]  # L
         return loss
 
     def configure_callbacks(self) -> list[Callback]:
-        """Callbacks of Anomalib, and those for broken files, seeds, replicas and the table of scores."""
-        return [*super().configure_callbacks(), ImageFileReport(), StepSeeds(), EqualReplicas(), PredictionTable()]
+        """Callbacks of Anomalib, and those for broken files, seeds, replicas, the table of scores and maps."""
+        own = [ImageFileReport(), StepSeeds(), EqualReplicas(), PredictionTable(), MapFiles()]
+        return [*super().configure_callbacks(), *own]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store what the checkpoint needs to be recognised; refuse to store broken weights."""

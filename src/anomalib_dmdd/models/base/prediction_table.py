@@ -21,7 +21,7 @@ class PredictionTable(Callback):
     """Writes ``predictions.csv`` in the folder of the run, and says where table and pictures are.
 
     The columns are the file, the raw and the normalised score, the label, the known label and the file of the mask
-    where there are some, and the raw and the normalised threshold. An earlier table is kept: the next one is called
+    where there are some, the raw and the normalised threshold, and the normalised threshold of pixels. An earlier table is kept: the next one is called
     ``predictions_2.csv``.
     """
 
@@ -44,6 +44,7 @@ class PredictionTable(Callback):
             "known_anomalous": None if outputs.gt_label is None else outputs.gt_label.bool(),
             "raw_threshold": pl_module.post_processor.image_threshold.expand(len(paths)),
             "threshold": pl_module.post_processor.normalized_image_threshold.expand(len(paths)),
+            "pixel_threshold": pl_module.post_processor.normalized_pixel_threshold.expand(len(paths)),
             "mask": getattr(outputs, "mask_path", None),
         }
         self._batches.append(columns)

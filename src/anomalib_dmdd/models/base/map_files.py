@@ -1,0 +1,43 @@
+"""Anomaly maps as files, beside the pictures of a test or prediction."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from anomalib.data import Batch
+from anomalib.utils.path import generate_output_filename
+from anomalib.visualization import Visualizer
+from lightning.pytorch import Callback, LightningModule, Trainer
+from PIL import Image
+
+from anomalib_dmdd.picture_names import as_png
+
+from .post_processor import DistillationPostProcessor
+
+
+class MapFiles(Callback):
+    """Writes each normalised map as a grey picture to ``maps`` in the folder of the run, 255 for a value of 1.
+
+    The pictures of Anomalib have maps only with titles and images drawn into them. Without a visualizer there are no
+    files of maps either.
+    """
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Batch, *args: Any, **kwargs: Any
+    ) -> None:
+        """Write the maps of a batch that the post-processor has finished."""
+        del args, kwargs
+        paths = getattr(outputs, "image_path", None)
+        drawn = any(isinstance(callback, Visualizer) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+        if paths is None or not drawn or not isinstance(pl_module.post_processor, DistillationPostProcessor):
+            return
+        data = getattr(trainer, "datamodule", None)
+        names = getattr(data, "name", None), getattr(data, "category", None)
+        maps = (255 * outputs.anomaly_map).round().byte().cpu().numpy()  # (N, 1, H, W) or (N, H, W)
+        for path, values in zip(paths, maps, strict=True):
+            target = generate_output_filename(path, Path(trainer.default_root_dir) / "maps", *names)
+            Image.fromarray(np.squeeze(values)).save(as_png(target))
+
+    def on_predict_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        """Write the maps of a batch that the post-processor has finished."""
+        self.on_test_batch_end(*args, **kwargs)

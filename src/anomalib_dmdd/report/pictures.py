@@ -1,0 +1,146 @@
+"""Thumbnails and full pictures of the images of a run."""
+
+import base64
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from anomalib_dmdd.inspector import draw_overlay, read_image, to_rgb
+from anomalib_dmdd.picture_names import as_png
+
+from .tables import EXPLAINED
+
+THUMBNAIL = 200
+"""Longest side of a thumbnail in pixels."""
+FULL = 2000
+"""Longest side of a full picture in pixels; larger images are shrunk."""
+
+
+class PictureIndex:
+    """Files below a folder, found by the image that they belong to.
+
+    Anomalib keeps the last folders of an image in the path of its picture, so the picture of ``parts/good/1.png`` is
+    ``images/good/1.png``.
+
+    Args:
+        folder: Folder of pictures; it may be missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._files: dict[str, list[Path]] = {}
+        for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
+            self._files.setdefault(path.name, []).append(path)
+        self._folder = folder
+
+    def find(self, image: Path) -> Path | None:
+        """File with the longest path that an image's path ends with, if there is one."""
+        fitting = []
+        for path in self._files.get(image.name, ()):
+            parts = path.relative_to(self._folder).parts
+            if image.parts[-len(parts) :] == parts:
+                fitting.append((len(parts), path))
+        return max(fitting)[1] if fitting else None
+
+
+def read_explanations(results: Path) -> dict[Path, Path]:
+    """Pictures of ``anomalib-dmdd explain`` in a folder of results, by their images."""
+    found = {}
+    for path in sorted(results.rglob(EXPLAINED)):
+        table = pd.read_csv(path, dtype=str)
+        found |= {
+            Path(file).absolute(): path.parent / picture
+            for file, picture in zip(table["file"], table["picture"], strict=True)
+        }
+    return found
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Files that the pictures of an image are made of; any of them may be missing.
+
+    Attributes:
+        image: The image itself.
+        anomaly_map: Its normalised map, as :class:`MapFiles` writes it.
+        strip: Picture of Anomalib.
+        mask: Known mask.
+        explanation: Picture of the distances.
+    """
+
+    image: Path
+    anomaly_map: Path | None
+    strip: Path | None
+    mask: Path | None
+    explanation: Path | None
+
+
+def find_sources(
+    files: Iterable[str], masks: Iterable[object], run: Path, explanations: dict[Path, Path]
+) -> list[Sources]:
+    """Files of each image of a run."""
+    maps, strips = PictureIndex(run / "maps"), PictureIndex(run / "images")
+    return [
+        Sources(
+            image=Path(file),
+            anomaly_map=maps.find(as_png(Path(file))),
+            strip=strips.find(Path(file)),
+            mask=Path(mask) if isinstance(mask, str) and mask else None,
+            explanation=explanations.get(Path(file).absolute()),
+        )
+        for file, mask in zip(files, masks, strict=True)
+    ]
+
+
+def make_pictures(sources: Sources, pixel_threshold: float, folder: Path, stem: str) -> tuple[str, dict[str, str]]:
+    """Write the full pictures of an image.
+
+    Args:
+        sources: What they are made of.
+        pixel_threshold: Normalised threshold of the map, whose outline is drawn.
+        folder: Folder of the pictures.
+        stem: Start of their names.
+
+    Returns:
+        Thumbnail as a data URI, and the names of the pictures by their titles. Both are empty without any files.
+    """
+    image = _open(sources.image)
+    pictures = {"image": image}
+    if image is not None and (values := _open(sources.anomaly_map, "L")) is not None:
+        heat = np.asarray(values, np.float32) / 255  # (h, w), from 0 to 1
+        pictures["anomaly map"] = draw_overlay(np.asarray(image), heat, pixel_threshold)
+    pictures["known defect"] = _open(sources.mask)
+    # Only where we cannot draw the same ourselves.
+    pictures["picture of Anomalib"] = None if "anomaly map" in pictures else _open(sources.strip)
+    pictures["distances of each branch and layer"] = _open(sources.explanation)
+    names = {}
+    for number, (title, picture) in enumerate(pictures.items(), 1):
+        if picture is not None:
+            names[title] = f"{stem}-{number}.jpg"
+            picture.save(folder / names[title], quality=90)
+    shown = pictures.get("anomaly map") or image or pictures["picture of Anomalib"]
+    return (_data_uri(shown) if shown else ""), names
+
+
+def _open(path: Path | None, mode: str = "RGB") -> Image.Image | None:
+    """Read a picture of at most the full size; None if there is no readable file."""
+    if path is None or not path.is_file():
+        return None
+    try:
+        pixels = (255 * to_rgb(read_image(path))).round().astype(np.uint8)  # reads 16 bits, too
+    except ValueError:
+        return None
+    picture = Image.fromarray(pixels).convert(mode)
+    picture.thumbnail((FULL, FULL))
+    return picture
+
+
+def _data_uri(picture: Image.Image) -> str:
+    small = picture.copy()
+    small.thumbnail((THUMBNAIL, THUMBNAIL))
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=75)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
