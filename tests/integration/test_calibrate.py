@@ -50,12 +50,13 @@ def test_thresholds_of_new_images(
 
     for line, message in (
         ([str(checkpoint), "--data", str(good)], "exists already"),
-        ([str(tmp_path / "none.ckpt"), "--data", str(good)], "no checkpoint"),
         ([str(checkpoint), "--data", str(tmp_path / "none"), "--out", str(tmp_path / "x.ckpt")], "no folder"),
     ):
         with pytest.raises(SystemExit, match="2"):
             main(line)
         assert message in capsys.readouterr().err
+    assert main([str(tmp_path / "none.ckpt"), "--data", str(good)]) == 2
+    assert "no checkpoint" in capsys.readouterr().err
 
 
 def image_scores(model: Bikd, folder: Path) -> torch.Tensor:

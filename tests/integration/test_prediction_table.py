@@ -23,7 +23,10 @@ def test_tables_of_test_and_predict(parts: DemoParts, demo_root: Path, engine: C
     assert (tested["known_anomalous"] == [Path(file).parent.name != "good" for file in tested["file"]]).all()
     ratio = tested["raw_score"] / tested["raw_threshold"]
     assert tested["score"].to_numpy() == pytest.approx((ratio**2 / (1 + ratio**2)).to_numpy(), abs=1e-5)
-    assert ((tested["score"] > 0.5) == tested["anomalous"]).all()
+    assert ((tested["score"] > tested["threshold"]) == tested["anomalous"]).all()
+    masked = tested[tested["mask"].notna()]
+    assert list(masked["known_anomalous"]) == [True] * tested["known_anomalous"].sum()
+    assert all(Path(mask).stem == f"{Path(file).stem}_mask" for file, mask in zip(masked["file"], masked["mask"], strict=True))
 
     some = Path(images[0]).parent
     found = run.predict(model, data_path=some)

@@ -13,11 +13,10 @@ from rich.console import Console
 from rich.progress import track
 
 from .page import render
-from .pictures import find_sources, make_pictures, read_explanations
+from .pictures import DISTANCES, STRIP, find_sources, make_pictures, read_explanations
 from .tables import common_folder, find_runs, folder_name, read_run
 
 COMMAND = "python inspector.py model.xml IMAGES"
-WIDE = ("picture of Anomalib", "distances of each branch and layer")
 
 
 def arguments(line: Sequence[str] | None) -> argparse.Namespace:
@@ -68,13 +67,14 @@ def read_images(results: Path) -> tuple[pd.DataFrame, list[Path]]:
     tables = []
     for name, folder in runs.items():
         table = read_run(folder)
+        if table.empty:
+            continue
         files = [Path(file) for file in table["file"]]
         root = common_folder(files)
         tables.append(table.assign(run=name, run_folder=folder, folder=[folder_name(file, root) for file in files]))
-    table = pd.concat(tables).sort_values("score", ascending=False, kind="stable", ignore_index=True)
-    if table.empty:
+    if not tables:
         raise ValueError(f"The tables in {results} hold no images.")
-    return table, older
+    return pd.concat(tables).sort_values("score", ascending=False, kind="stable", ignore_index=True), older
 
 
 def picture_folder(page: Path) -> Path:
@@ -105,7 +105,7 @@ def add_pictures(table: pd.DataFrame, results: Path, page: Path) -> list[dict[st
             "known": None if pd.isna(row.known_anomalous) else bool(row.known_anomalous),
             "thumbnail": thumbnail,
             "pictures": [
-                {"title": title, "source": f"{folder.name}/{name}", "wide": title in WIDE}
+                {"title": title, "source": f"{folder.name}/{name}", "wide": title in {STRIP, DISTANCES}}
                 for title, name in names.items()
             ],
         }

@@ -19,6 +19,9 @@ THUMBNAIL = 200
 """Longest side of a thumbnail in pixels."""
 FULL = 2000
 """Longest side of a full picture in pixels; larger images are shrunk."""
+MAP = "anomaly map, with an outline of what the model marks"
+STRIP = "picture of Anomalib"
+DISTANCES = "distances of each branch and layer"
 
 
 class PictureIndex:
@@ -111,17 +114,17 @@ def make_pictures(sources: Sources, pixel_threshold: float, folder: Path, stem: 
     pictures = {"image": image}
     if image is not None and (values := _open(sources.anomaly_map, "L")) is not None:
         heat = np.asarray(values, np.float32) / 255  # (h, w), from 0 to 1
-        pictures["anomaly map"] = draw_overlay(np.asarray(image), heat, pixel_threshold)
+        pictures[MAP] = draw_overlay(np.asarray(image), heat, pixel_threshold)
     pictures["known defect"] = _open(sources.mask)
     # Only where we cannot draw the same ourselves.
-    pictures["picture of Anomalib"] = None if "anomaly map" in pictures else _open(sources.strip)
-    pictures["distances of each branch and layer"] = _open(sources.explanation)
+    pictures[STRIP] = None if MAP in pictures else _open(sources.strip)
+    pictures[DISTANCES] = _open(sources.explanation)
     names = {}
     for number, (title, picture) in enumerate(pictures.items(), 1):
         if picture is not None:
             names[title] = f"{stem}-{number}.jpg"
             picture.save(folder / names[title], quality=90)
-    shown = pictures.get("anomaly map") or image or pictures["picture of Anomalib"]
+    shown = pictures.get(MAP) or image or pictures[STRIP]
     return (_data_uri(shown) if shown else ""), names
 
 

@@ -13,10 +13,6 @@ NEEDED = ("file", "score")
 OPTIONAL = {"known_anomalous": None, "mask": None, "threshold": 0.5, "pixel_threshold": 0.5}
 
 
-class NoTableError(ValueError):
-    """There is nothing to report."""
-
-
 def find_runs(results: Path) -> tuple[dict[str, Path], list[Path]]:
     """Folders with a table of scores.
 
@@ -27,11 +23,11 @@ def find_runs(results: Path) -> tuple[dict[str, Path], list[Path]]:
         The folder of each run by its name, and the folders of older versions, which are left out.
 
     Raises:
-        NoTableError: If there is no table.
+        ValueError: If there is no table.
     """
     folders = sorted({path.parent for path in results.rglob("predictions*.csv")})
     if not folders:
-        raise NoTableError(
+        raise ValueError(
             f"There is no predictions.csv in {results} or below. 'anomalib test' and 'anomalib predict' write it for the "
             "models of this package; give the folder that they name."
         )
@@ -76,9 +72,10 @@ def _read_table(path: Path) -> pd.DataFrame:
         raise ValueError(f"{path} cannot be read: {error}") from error
     if missing := [name for name in NEEDED if name not in table]:
         raise ValueError(f"{path} is not a table of scores: it has no column {' and '.join(missing)}.")
-    if not pd.api.types.is_numeric_dtype(table["score"]) or table["score"].isna().any():
+    scores = pd.to_numeric(table["score"], errors="coerce")
+    if scores.isna().any():
         raise ValueError(f"{path} is broken: a score is not a number.")
-    return table
+    return table.assign(score=scores)
 
 
 def common_folder(files: Iterable[Path]) -> Path:

@@ -1,0 +1,156 @@
+"""The page of a report: what it holds, what it says of broken folders, and how it answers in a browser."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from pictures import read_picture
+
+from anomalib_dmdd.report.command import main
+
+MARKUP = "<img src=x onerror='document.title=1'>.png"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
+
+
+def draw(path: Path, value: int = 90, mode: str = "RGB") -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, (40, 30), (value,) * 3 if mode == "RGB" else value).save(path)
+    return str(path)
+
+
+def write_table(path: Path, **columns: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(columns).to_csv(path, index=False)
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """Two categories. The first has an older version, a later prediction, a map, a mask, and a name with markup."""
+    parts, results = tmp_path / "parts", tmp_path / "results"
+    names = ("good/1.png", "good/2.png", f"bad/{MARKUP}", "bad/2.png")
+    files = [draw(parts / name) for name in names]
+    mask = draw(tmp_path / "masks/2.png", 255, "L")
+    run = results / "Bikd/screw/v10"
+    known = [False, False, True, True]
+    write_table(run / "predictions.csv", file=files, score=[0.1, 0.6, 0.4, 0.9], known_anomalous=known)
+    write_table(run / "predictions_2.csv", file=files[3:], score=[0.8], mask=[mask])
+    write_table(results / "Bikd/screw/v9/predictions.csv", file=files, score=[0.0] * 4)
+    heat = np.zeros((15, 20), np.uint8)
+    heat[3:9, 3:9] = 255
+    newer = [draw(parts / "new/5.png"), str(parts / "new/gone.png")]
+    (run / "maps/bad").mkdir(parents=True)
+    Image.fromarray(heat).save(run / "maps/bad/2.png")
+    write_table(results / "Bikd/tile/v0/predictions.csv", file=newer, score=[0.3, 0.2])
+    return results
+
+
+def data_of(page: Path) -> dict[str, Any]:
+    return json.loads(re.findall(r'<script type="application/json" id="data">(.*?)</script>', page.read_text())[0])
+
+
+def test_what_the_page_holds(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(results)]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"newer version: .*v9\n", said)
+    assert "1 of 6 images have no picture" in said
+    page = results / "report.html"
+    images = data_of(page)["images"]
+    assert [image["score"] for image in images] == [0.8, 0.6, 0.4, 0.3, 0.2, 0.1]
+    assert [image["known"] for image in images] == [True, False, True, None, None, False]
+    assert [image["folder"] for image in images[:3]] == ["bad", "good", "bad"]
+    assert {image["run"] for image in images} == {"Bikd/screw", "Bikd/tile"}
+    assert images[2]["name"] == MARKUP
+    assert MARKUP not in page.read_text()
+    drawn = {picture["title"]: results / picture["source"] for picture in images[0]["pictures"]}
+    assert list(drawn)[::2] == ["image", "known defect"]
+    plain, overlay, _ = (read_picture(path).int() for path in drawn.values())
+    changed = (overlay - plain).abs().amax(0) > 30
+    assert changed[8:16, 8:16].all(), "the map is twice as small as the image"
+    assert not changed[25:].any()
+
+
+def test_a_page_elsewhere_and_one_run(results: Path, tmp_path: Path) -> None:
+    out = tmp_path / "elsewhere.html"
+    assert main([str(results / "Bikd/screw/v9"), "--out", str(out)]) == 0
+    (image, *_) = data_of(out)["images"]
+    assert image["run"] == "v9"
+    assert (tmp_path / image["pictures"][0]["source"]).is_file()
+
+
+def test_errors_in_one_line(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tables = {"no_columns": "a,b\n1,2\n", "no_table": "", "no_images": "file,score\n", "no_number": "file,score\na,b\n"}
+    for name, text in tables.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "predictions.csv").write_text(text)
+    (tmp_path / "empty").mkdir()
+    for name, message in (
+        ("empty", "no predictions.csv"),
+        ("no_columns", "no column file and score"),
+        ("no_table", "cannot be read"),
+        ("no_images", "no images"),
+        ("no_number", "not a number"),
+    ):
+        assert main([str(tmp_path / name)]) == 2
+        said = capsys.readouterr().err
+        assert message in said
+        assert said.count("\n") == 1
+    for line, message in ((["nowhere"], "no folder"), ([str(results), "--out", "page.txt"], ".html")):
+        with pytest.raises(SystemExit, match="2"):
+            main(line)
+        assert message in capsys.readouterr().err
+
+
+ACTIONS = """
+const told = [], say = () => told.push([$("missed").textContent, $("alarms").textContent, $("called").textContent,
+  cards.filter((card) => !card.hidden).length]);
+const turn = (id, value, kind) => { $(id).value = value; $(id).dispatchEvent(new Event(kind)); };
+say();
+turn("slider", "0.35", "input"); say();
+turn("number", "0.85", "input"); say();
+turn("verdict", "missed", "change"); say();
+turn("verdict", "", "change"); turn("label", "unknown", "change"); say();
+turn("label", "", "change"); turn("run", "Bikd/tile", "change"); say();
+turn("run", "", "change"); turn("folder", "good", "change"); say();
+turn("folder", "", "change");
+cards[2].click();
+const viewed = $("viewer-title").textContent, pictures = document.querySelectorAll("#pictures img");
+$("next").click();
+const next = $("viewer-title").textContent, line = $("command").value, title = document.title;
+pictures[0].decode().then(() => pictures[0].naturalWidth, () => 0).then((width) => {
+  document.body.textContent = `RESULT${JSON.stringify({ told, viewed, width, next, line, title })}END`;
+});
+"""
+
+
+def test_the_page_in_a_browser(results: Path, tmp_path: Path) -> None:
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        pytest.skip(f"no browser found: {', '.join(BROWSERS)}")
+    assert main([str(results)]) == 0
+    page = results / "report.html"
+    page.write_text(page.read_text().replace("</body>", f"<script>{ACTIONS}</script></body>"))
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000", f"--user-data-dir={tmp_path}"]
+    done = subprocess.run([browser, *options, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=60)
+    answer = json.loads(html.unescape(re.findall(r"RESULT(.*)END", done.stdout)[-1]))
+    assert answer["told"] == [
+        ["1", "1", "2", 6],  # at 0.5
+        ["0", "1", "3", 6],  # at 0.35
+        ["2", "0", "0", 6],  # at 0.85
+        ["2", "0", "0", 2],  # missed defects only
+        ["2", "0", "0", 2],  # unknown labels only
+        ["0", "0", "0", 2],  # one run
+        ["0", "0", "0", 2],  # one folder
+    ]
+    assert answer["viewed"] == f"bad/{MARKUP}"
+    assert answer["width"] == 40
+    assert answer["next"] == "new/5.png"
+    assert answer["line"].endswith("--threshold 0.85")
+    assert answer["title"].endswith("6 images"), "markup in a file name ran as a script"
