@@ -36,5 +36,7 @@ def load_trained(path: Path) -> tuple[AnomalibModule, dict[str, Any]]:
         raise ValueError(f"{path} is not a checkpoint of {', '.join(models)}.")
     model = getattr(anomalib_dmdd, facts["model"]).load_from_checkpoint(path, map_location="cpu")
     if not isinstance(model.post_processor, DistillationPostProcessor):
-        raise ValueError(f"{path}: the post-processor is not of this package, so it has no threshold to work with.")
+        raise ValueError(  # noqa: TRY004  # a fault of the file, not of an argument
+            f"{path}: the post-processor is not of this package, so it has no threshold to work with."
+        )
     return model, checkpoint

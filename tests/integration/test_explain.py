@@ -42,7 +42,9 @@ def test_explanations_and_report_of_a_run(
         assert row.score == pytest.approx(batch.pred_score.item(), abs=1e-6)
         assert (row.verdict == "DEFECT") == batch.pred_label.item()
         assert min(read_picture(out / row.picture).shape[1:]) > 500
-    assert f"chip: {len(table)} images, {(table['verdict'] == 'DEFECT').sum()} called defective" in capsys.readouterr().out
+    assert (
+        f"chip: {len(table)} images, {(table['verdict'] == 'DEFECT').sum()} called defective" in capsys.readouterr().out
+    )
     assert (out / "scores.png").is_file()
     with pytest.raises(SystemExit, match="2"):
         explain.main([str(checkpoint), str(images)])
@@ -62,7 +64,10 @@ def test_explanations_and_report_of_a_run(
     page = (tmp_path / "results/report.html").read_text()
     shown = json.loads(re.findall(r'id="data">(.*?)</script>', page)[0])["images"]
     assert [image["file"] for image in shown] == list(table.sort_values("score", ascending=False)["file"])
-    assert all([picture["title"].split()[0] for picture in image["pictures"]] == ["image", "anomaly", "distances"] for image in shown)
+    assert all(
+        [picture["title"].split()[0] for picture in image["pictures"]] == ["image", "anomaly", "distances"]
+        for image in shown
+    )
 
 
 def test_checkpoints_that_cannot_be_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,7 +26,9 @@ def test_tables_of_test_and_predict(parts: DemoParts, demo_root: Path, engine: C
     assert ((tested["score"] > tested["threshold"]) == tested["anomalous"]).all()
     masked = tested[tested["mask"].notna()]
     assert list(masked["known_anomalous"]) == [True] * tested["known_anomalous"].sum()
-    assert all(Path(mask).stem == f"{Path(file).stem}_mask" for file, mask in zip(masked["file"], masked["mask"], strict=True))
+    assert all(
+        Path(mask).stem == f"{Path(file).stem}_mask" for file, mask in zip(masked["file"], masked["mask"], strict=True)
+    )
 
     some = Path(images[0]).parent
     found = run.predict(model, data_path=some)

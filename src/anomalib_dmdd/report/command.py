@@ -40,9 +40,11 @@ def main(line: Sequence[str] | None = None) -> int:
         Exit code.
     """
     args = arguments(line)
+    folder = args.out.with_name(f"{args.out.stem}_files")
     try:
         table, older = read_images(args.results)
-        images = add_pictures(table, args.results, args.out)
+        folder.mkdir(parents=True, exist_ok=True)
+        images = draw_all(table, folder)
         data = {
             "title": f"{args.results}: {len(images)} images",
             "command": COMMAND,
@@ -53,17 +55,22 @@ def main(line: Sequence[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    for folder in older:
-        print(f"Left out, because there is a newer version: {folder}")
+    for path in older:
+        print(f"Left out, because there is a newer version: {path}")
     if missing := sum(not image["pictures"] for image in images):
         print(f"{missing} of {len(images)} images have no picture: neither image nor picture of Anomalib was found.")
-    print(f"Written: {args.out}, with its pictures in {picture_folder(args.out)}")
+    print(f"Written: {args.out}, with its pictures in {folder}")
     return 0
 
 
 def read_images(results: Path) -> tuple[pd.DataFrame, list[Path]]:
-    """Images of all runs, the highest score first, and the folders that are left out."""
+    """Images of all runs, the highest score first, and the folders of older versions.
+
+    Raises:
+        ValueError: If there is no table, no image, or a table is broken.
+    """
     runs, older = find_runs(results)
+    explanations = read_explanations(results)
     tables = []
     for name, folder in runs.items():
         table = read_run(folder)
@@ -71,46 +78,35 @@ def read_images(results: Path) -> tuple[pd.DataFrame, list[Path]]:
             continue
         files = [Path(file) for file in table["file"]]
         root = common_folder(files)
-        tables.append(table.assign(run=name, run_folder=folder, folder=[folder_name(file, root) for file in files]))
+        sources = find_sources(files, table["mask"], folder, explanations)
+        table["sources"] = pd.Series(sources, table.index, dtype=object)
+        tables.append(table.assign(run=name, folder=[folder_name(file, root) for file in files]))
     if not tables:
         raise ValueError(f"The tables in {results} hold no images.")
     return pd.concat(tables).sort_values("score", ascending=False, kind="stable", ignore_index=True), older
 
 
-def picture_folder(page: Path) -> Path:
-    """Folder of the full pictures, beside the page."""
-    return page.with_name(f"{page.stem}_files")
-
-
-def add_pictures(table: pd.DataFrame, results: Path, page: Path) -> list[dict[str, Any]]:
-    """Write all pictures, and describe each image for the page."""
-    explanations = read_explanations(results)
-    sources = {
-        (name, source.image): source
-        for (name, folder), rows in table.groupby(["run", "run_folder"])
-        for source in find_sources(rows["file"], rows["mask"], folder, explanations)
-    }
-    folder = picture_folder(page)
-    folder.mkdir(parents=True, exist_ok=True)
-
-    def describe(row: Any) -> dict[str, Any]:  # noqa: ANN401  # a named tuple
-        stem = f"{row.Index + 1:05d}"
-        thumbnail, names = make_pictures(sources[row.run, Path(row.file)], row.pixel_threshold, folder, stem)
-        return {
-            "file": row.file,
-            "name": Path(row.file).name,
-            "run": row.run,
-            "folder": row.folder,
-            "score": row.score,
-            "known": None if pd.isna(row.known_anomalous) else bool(row.known_anomalous),
-            "thumbnail": thumbnail,
-            "pictures": [
-                {"title": title, "source": f"{folder.name}/{name}", "wide": title in {STRIP, DISTANCES}}
-                for title, name in names.items()
-            ],
-        }
-
+def draw_all(table: pd.DataFrame, folder: Path) -> list[dict[str, Any]]:
+    """Write the pictures of all images, and describe each image for the page."""
     # Pillow and NumPy leave the interpreter to other threads while they work.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        described = pool.map(describe, table.itertuples())
+        described = pool.map(lambda row: describe(row, folder), table.itertuples())
         return list(track(described, "Drawing", len(table), console=Console(stderr=True), transient=True))
+
+
+def describe(row: Any, folder: Path) -> dict[str, Any]:  # noqa: ANN401  # a named tuple
+    """Write the pictures of a row of the table, and describe it for the page."""
+    thumbnail, names = make_pictures(row.sources, row.pixel_threshold, folder, f"{row.Index + 1:05d}")
+    return {
+        "file": row.file,
+        "name": Path(row.file).name,
+        "run": row.run,
+        "folder": row.folder,
+        "score": row.score,
+        "known": None if pd.isna(row.known_anomalous) else bool(row.known_anomalous),
+        "thumbnail": thumbnail,
+        "pictures": [
+            {"title": title, "source": f"{folder.name}/{name}", "wide": title in {STRIP, DISTANCES}}
+            for title, name in names.items()
+        ],
+    }

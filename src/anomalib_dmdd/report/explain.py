@@ -91,8 +91,12 @@ def arguments(line: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line, and refuse what cannot work."""
     parser = argparse.ArgumentParser("anomalib-dmdd explain", description=__doc__)
     parser.add_argument("checkpoint", type=Path, help="checkpoint of a training")
-    parser.add_argument("images", type=Path, nargs="+", help="image files, and folders that are searched with all below")
-    parser.add_argument("--out", type=Path, help="folder of the pictures; by default 'explanations' in the run's folder")
+    parser.add_argument(
+        "images", type=Path, nargs="+", help="image files, and folders that are searched with all below"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="folder of the pictures; by default 'explanations' in the run's folder"
+    )
     args = parser.parse_args(line)
     args.out = args.out or run_folder(args.checkpoint) / "explanations"
     if (args.out / EXPLAINED).exists():
@@ -146,9 +150,7 @@ def main(line: Sequence[str] | None = None) -> int:
 def write(explanations: Sequence[Explanation], threshold: float, out: Path, console: Console) -> pd.DataFrame:
     """Write a picture of each image, the histogram of all scores, and the table."""
     root = common_folder([one.path for one in explanations])
-    highest = {
-        key: max(float(one.distances[key].max()) for one in explanations) for key in explanations[0].distances
-    }
+    highest = {key: max(float(one.distances[key].max()) for one in explanations) for key in explanations[0].distances}
     rows = []
     for one in track(explanations, "Drawing", console=console, transient=True):
         picture = as_png(out / one.path.absolute().relative_to(root))
@@ -156,7 +158,7 @@ def write(explanations: Sequence[Explanation], threshold: float, out: Path, cons
         draw_explanation(one, threshold, highest).savefig(picture, dpi=120)
         name = picture.relative_to(out).as_posix()
         rows.append([one.path, folder_name(one.path, root), one.score, threshold, one.verdict, name])
-    table = pd.DataFrame(rows, columns=["file", "folder", "score", "threshold", "verdict", "picture"])
+    table: pd.DataFrame = pd.DataFrame(rows, columns=["file", "folder", "score", "threshold", "verdict", "picture"])
     groups = {str(folder): scores.to_numpy() for folder, scores in table.groupby("folder", sort=False)["score"]}
     draw_histogram(groups, threshold).savefig(out / "scores.png", dpi=120)
     table.to_csv(out / EXPLAINED, index=False)

@@ -8,6 +8,7 @@ from anomalib.data.utils import read_image
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -63,7 +64,10 @@ def _draw_result(line: NDArray[Any], explanation: "Explanation") -> None:
     line[2].set_title("marked by the model", fontsize=9)
     mask = explanation.mask
     if mask.any() and not mask.all():
-        x, y = ((np.arange(count) + 0.5) * side / count for count, side in zip(mask.shape[::-1], (width, height), strict=True))
+        x, y = (
+            (np.arange(count) + 0.5) * side / count
+            for count, side in zip(mask.shape[::-1], (width, height), strict=True)
+        )
         line[2].contour(x, y, mask, [0.5], colors="red", linewidths=1.2)
 
 
@@ -86,7 +90,7 @@ def draw_histogram(scores: Mapping[str, NDArray[np.float64]], threshold: float) 
     axis.hist(list(scores.values()), bins=40, range=(0, 1), stacked=True, label=labels)
     axis.axvline(threshold, color="black", linestyle="--", label=f"threshold {threshold:.3f}")
     axis.set(xlim=(0, 1), xlabel="score", ylabel="images")
-    axis.yaxis.get_major_locator().set_params(integer=True)
+    axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     legend = axis.legend(fontsize=8, frameon=False)
     for text in legend.get_texts():
         text.set_parse_math(False)

@@ -52,7 +52,7 @@ class PictureIndex:
 
 def read_explanations(results: Path) -> dict[Path, Path]:
     """Pictures of ``anomalib-dmdd explain`` in a folder of results, by their images."""
-    found = {}
+    found: dict[Path, Path] = {}
     for path in sorted(results.rglob(EXPLAINED)):
         table = pd.read_csv(path, dtype=str)
         found |= {
@@ -82,17 +82,17 @@ class Sources:
 
 
 def find_sources(
-    files: Iterable[str], masks: Iterable[object], run: Path, explanations: dict[Path, Path]
+    files: Iterable[Path], masks: Iterable[object], run: Path, explanations: dict[Path, Path]
 ) -> list[Sources]:
     """Files of each image of a run."""
     maps, strips = PictureIndex(run / "maps"), PictureIndex(run / "images")
     return [
         Sources(
-            image=Path(file),
-            anomaly_map=maps.find(as_png(Path(file))),
-            strip=strips.find(Path(file)),
+            image=file,
+            anomaly_map=maps.find(as_png(file)),
+            strip=strips.find(file),
             mask=Path(mask) if isinstance(mask, str) and mask else None,
-            explanation=explanations.get(Path(file).absolute()),
+            explanation=explanations.get(file.absolute()),
         )
         for file, mask in zip(files, masks, strict=True)
     ]
@@ -113,7 +113,7 @@ def make_pictures(sources: Sources, pixel_threshold: float, folder: Path, stem: 
     image = _open(sources.image)
     pictures = {"image": image}
     if image is not None and (values := _open(sources.anomaly_map, "L")) is not None:
-        heat = np.asarray(values, np.float32) / 255  # (h, w), from 0 to 1
+        heat = np.asarray(values, np.float32) / np.float32(255)  # (h, w), from 0 to 1
         pictures[MAP] = draw_overlay(np.asarray(image), heat, pixel_threshold)
     pictures["known defect"] = _open(sources.mask)
     # Only where we cannot draw the same ourselves.

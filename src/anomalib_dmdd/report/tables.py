@@ -28,8 +28,8 @@ def find_runs(results: Path) -> tuple[dict[str, Path], list[Path]]:
     folders = sorted({path.parent for path in results.rglob("predictions*.csv")})
     if not folders:
         raise ValueError(
-            f"There is no predictions.csv in {results} or below. 'anomalib test' and 'anomalib predict' write it for the "
-            "models of this package; give the folder that they name."
+            f"There is no predictions.csv in {results} or below. 'anomalib test' and 'anomalib predict' write it for "
+            "the models of this package. Give the folder that they name."
         )
     newest: dict[Path, Path] = {}
     for folder in sorted(folders, key=_version):
@@ -61,21 +61,24 @@ def read_run(folder: Path) -> pd.DataFrame:
         ValueError: If a file is not such a table.
     """
     paths = sorted(folder.glob("predictions*.csv"), key=lambda path: (len(path.name), path.name))
-    table = pd.concat([_read_table(path) for path in paths]).groupby("file", sort=False, as_index=False).last()
-    return table.assign(**{name: value for name, value in OPTIONAL.items() if name not in table})
+    table: pd.DataFrame = pd.concat(map(_read_table, paths)).groupby("file", sort=False, as_index=False).last()
+    for name, value in OPTIONAL.items():
+        if name not in table:
+            table[name] = value
+    return table
 
 
 def _read_table(path: Path) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path, dtype={"file": str, "mask": str})
+        table: pd.DataFrame = pd.read_csv(path, dtype={"file": str, "mask": str})
     except (ValueError, OSError) as error:  # the errors of pandas are ValueErrors
         raise ValueError(f"{path} cannot be read: {error}") from error
     if missing := [name for name in NEEDED if name not in table]:
         raise ValueError(f"{path} is not a table of scores: it has no column {' and '.join(missing)}.")
-    scores = pd.to_numeric(table["score"], errors="coerce")
-    if scores.isna().any():
+    table["score"] = pd.to_numeric(table["score"], errors="coerce")
+    if table["score"].isna().any():
         raise ValueError(f"{path} is broken: a score is not a number.")
-    return table.assign(score=scores)
+    return table
 
 
 def common_folder(files: Iterable[Path]) -> Path:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 from pictures import read_picture
+from PIL import Image
 
 from anomalib_dmdd.report.command import main
 
@@ -137,8 +137,16 @@ def test_the_page_in_a_browser(results: Path, tmp_path: Path) -> None:
     assert main([str(results)]) == 0
     page = results / "report.html"
     page.write_text(page.read_text().replace("</body>", f"<script>{ACTIONS}</script></body>"))
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000", f"--user-data-dir={tmp_path}"]
-    done = subprocess.run([browser, *options, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=60)
+    options = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--virtual-time-budget=3000",
+        f"--user-data-dir={tmp_path}",
+    ]
+    done = subprocess.run(
+        [browser, *options, "--dump-dom", page.as_uri()], capture_output=True, text=True, check=False, timeout=60
+    )
     answer = json.loads(html.unescape(re.findall(r"RESULT(.*)END", done.stdout)[-1]))
     assert answer["told"] == [
         ["1", "1", "2", 6],  # at 0.5

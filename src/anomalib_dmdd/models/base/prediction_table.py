@@ -20,9 +20,9 @@ logger = logging.getLogger(__name__)
 class PredictionTable(Callback):
     """Writes ``predictions.csv`` in the folder of the run, and says where table and pictures are.
 
-    The columns are the file, the raw and the normalised score, the label, the known label and the file of the mask
-    where there are some, the raw and the normalised threshold, and the normalised threshold of pixels. An earlier table is kept: the next one is called
-    ``predictions_2.csv``.
+    The columns are the file, the raw and the normalised score, the label, the known label, the raw and the normalised
+    threshold, the normalised threshold of pixels, and the file of the known mask. An earlier table is kept: the next
+    one is called ``predictions_2.csv``.
     """
 
     def __init__(self) -> None:

@@ -181,7 +181,11 @@ class DmddModel(DistillationModel):
     def layer_distances(self, images: Tensor) -> dict[str, list[Tensor]]:
         """Normalised distances of both branches, see :meth:`DistillationModel.layer_distances`."""
         normality, abnormality = self._normalized_distances(images).chunk(2, dim=1)
-        return {"normality": list(normality.split(1, dim=1)), "abnormality": list(abnormality.split(1, dim=1))}
+        layers = normality.shape[1]
+        return {
+            "normality": list(normality.chunk(layers, dim=1)),
+            "abnormality": list(abnormality.chunk(layers, dim=1)),
+        }
 
     def _normalized_distances(self, images: Tensor) -> Tensor:
         teacher = self.teacher(images)
