@@ -4,7 +4,7 @@ from pathlib import Path
 
 
 def as_png(path: Path) -> Path:
-    """Path of a PNG picture that belongs to an image file, with a name that no other image file leads to.
+    """Path of the PNG picture of an image file, different for ``1.png`` and ``1.jpg``.
 
     Example:
         >>> [as_png(Path(name)).name for name in ("1.png", "1.jpg")]

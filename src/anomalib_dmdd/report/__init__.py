@@ -1,1 +1,1 @@
-"""What a person looks at: the page of a run's images, and pictures of the distances that a model decides by."""
+"""A page of the images of all runs, and pictures of a model's distances."""

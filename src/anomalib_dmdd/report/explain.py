@@ -105,7 +105,7 @@ def arguments(line: Sequence[str] | None) -> argparse.Namespace:
 
 
 def run_folder(checkpoint: Path) -> Path:
-    """Folder of the run that a checkpoint belongs to; else the folder that it lies in."""
+    """Folder of the checkpoint's run, else of the checkpoint."""
     folder = checkpoint.parent
     return folder.parents[1] if folder.parts[-2:] == RUN_FOLDER_OF_CHECKPOINT else folder
 

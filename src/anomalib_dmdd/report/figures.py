@@ -50,7 +50,7 @@ def draw_explanation(explanation: "Explanation", threshold: float, highest: Mapp
 
 
 def _draw_result(line: NDArray[Any], explanation: "Explanation") -> None:
-    """Draw image, anomaly map, and the outline of what is above the threshold of the map."""
+    """Draw image, anomaly map, and the outline of the marked pixels."""
     pixels = read_image(explanation.path)  # (H, W, 3)
     height, width = pixels.shape[:2]
     frame = (0, width, height, 0)

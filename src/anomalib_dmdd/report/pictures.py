@@ -64,7 +64,7 @@ def read_explanations(results: Path) -> dict[Path, Path]:
 
 @dataclass(frozen=True)
 class Sources:
-    """Files that the pictures of an image are made of; any of them may be missing.
+    """Files that an image's pictures are made of; any may be missing.
 
     Attributes:
         image: The image itself.
@@ -129,11 +129,13 @@ def make_pictures(sources: Sources, pixel_threshold: float, folder: Path, stem: 
 
 
 def _open(path: Path | None, mode: str = "RGB") -> Image.Image | None:
-    """Read a picture of at most the full size; None if there is no readable file."""
+    """Read and shrink a picture; None if there is no readable file."""
     if path is None or not path.is_file():
         return None
     try:
-        pixels = (255 * to_rgb(read_image(path))).round().astype(np.uint8)  # reads 16 bits, too
+        pixels = read_image(path)
+        if pixels.dtype != np.uint8:  # 16 bits
+            pixels = (255 * to_rgb(pixels)).round().astype(np.uint8)
     except ValueError:
         return None
     picture = Image.fromarray(pixels).convert(mode)

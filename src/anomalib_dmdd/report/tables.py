@@ -87,7 +87,7 @@ def common_folder(files: Iterable[Path]) -> Path:
 
 
 def folder_name(file: Path, root: Path) -> str:
-    """Folder of a file relative to a common folder, or the name of the common folder itself.
+    """Folder of a file, relative to a common folder or named like it.
 
     Example:
         >>> [folder_name(Path(file), Path("/parts")) for file in ("/parts/test/good/1.png", "/parts/1.png")]

@@ -16,10 +16,10 @@ from .post_processor import DistillationPostProcessor
 
 
 class MapFiles(Callback):
-    """Writes each normalised map as a grey picture to ``maps`` in the folder of the run, 255 for a value of 1.
+    """Writes each normalised map as a grey picture to ``maps`` in the run's folder.
 
-    The pictures of Anomalib have maps only with titles and images drawn into them. Without a visualizer there are no
-    files of maps either.
+    White stands for a value of 1. The pictures of Anomalib hold maps only under titles and blended with images.
+    Without a visualizer no maps are written either.
     """
 
     def on_test_batch_end(
