@@ -81,6 +81,7 @@ function update() {
   const count = (...outcomes) => chosen.filter((image) => outcomes.includes(outcomeOf(image))).length;
   const defective = chosen.filter((image) => image.known === true).length;
   const good = chosen.filter((image) => image.known === false).length;
+  document.querySelectorAll(".counts .known").forEach((one) => { one.hidden = !(defective + good); });
   $("missed").textContent = count("missed");
   $("missed-of").textContent = `of ${defective} defective`;
   $("alarms").textContent = count("alarm");
