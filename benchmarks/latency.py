@@ -83,6 +83,20 @@ def interleaved(runs: dict[tuple[str, str], Run], size: int, rounds: int) -> dic
     return times
 
 
+def counters(model: ov.Model, threads: int, image: np.ndarray, rounds: int = 10) -> pd.Series:
+    """Share of the time of each kind of operation in single precision, in percent, by OpenVINO's own counters."""
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "PERF_COUNT": True}
+    request = ov.Core().compile_model(model, "CPU", settings).create_infer_request()
+    rows = []
+    for number in range(rounds + WARM_UP):
+        request.infer([image])
+        if number >= WARM_UP:
+            rows += [(one.node_name, one.node_type, one.real_time.total_seconds()) for one in request.profiling_info]
+    nodes = pd.DataFrame(rows, columns=["node", "kind", "seconds"]).groupby(["node", "kind"])["seconds"].median()
+    kinds = nodes.groupby("kind").sum().sort_values(ascending=False)
+    return (100 * kinds / kinds.sum()).round(1)
+
+
 def main() -> None:
     """Measure, print the table and write it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -91,17 +105,20 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, help="CSV file to write")
+    parser.add_argument("--counters", type=Path, help="CSV file for the time of each kind of operation in FP32")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     models: dict[str, torch.nn.Module] = {"teacher alone": Teacher(args.backbone, pre_trained=False).eval()}
     models |= {cls.__name__: build(cls, args.backbone, args.size) for cls in (*BASELINES, *OURS)}
     runs: dict[tuple[str, str], Run] = {(name, "torch"): model for name, model in models.items()}
-    sizes = {}
+    sizes, shares = {}, {}
     images = [np.random.default_rng(number).random((1, 3, args.size, args.size), np.float32) for number in range(8)]
     with tempfile.TemporaryDirectory() as folder:
         for name, model in models.items():
             exact = exported(model, args.size, Path(folder))
             runs[name, "FP32"], runs[name, "bf16"] = (compiled(exact, kind, args.threads) for kind in ("FP32", "bf16"))
+            if args.counters:
+                shares[name] = counters(exact, args.threads, images[0])
             if name in {cls.__name__ for cls in OURS}:
                 small = quantize(exact, images)
                 runs[name, "INT8"] = compiled(small, "INT8", args.threads)
@@ -123,6 +140,8 @@ def main() -> None:
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         table.to_csv(args.out, index=False)
+    if args.counters:
+        pd.DataFrame(shares).T.rename_axis("model").fillna(0.0).to_csv(args.counters)
 
 
 if __name__ == "__main__":

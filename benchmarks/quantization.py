@@ -64,7 +64,7 @@ def main() -> None:
     model = getattr(anomalib_dmdd, args.model).load_from_checkpoint(args.checkpoint).eval()
     rows, first = [], None
     with tempfile.TemporaryDirectory() as folder:
-        for kind in ("FP32", "FP16", "INT8", "INT8_PTQ"):
+        for kind in ("FP32", "FP16", "INT8", "INT8_PTQ", "INT8_ACQ"):
             compression = None if kind == "FP32" else kind
             path = model.to_openvino(Path(folder) / kind, compression_type=compression, datamodule=images(args))
             metrics, labels = answers(path, args)

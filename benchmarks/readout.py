@@ -17,7 +17,7 @@ import torch
 from anomalib.data import MVTecAD
 from anomalib.engine import Engine
 from anomalib.metrics.aupro import _AUPRO
-from development import OURS, SETS
+from development import METRICS, OURS, SETS
 from lightning import seed_everything
 from rich.progress import track
 from torch import Tensor
@@ -139,8 +139,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/readout"))
     args = parser.parse_args()
     rows = pd.DataFrame([row for name in args.sets for seed in args.seeds for row in readouts(args, name, seed)])
-    rows.round(dict.fromkeys(["image_AUROC", "pixel_AUROC", "pixel_AUPRO"], 2)).to_csv(args.out / "readout.csv", index=False)
-    means = rows.groupby(["map", "sigma", "share"])[["image_AUROC", "pixel_AUROC", "pixel_AUPRO"]].mean()
+    rows.round(dict.fromkeys(METRICS, 2)).to_csv(args.out / "readout.csv", index=False)
+    means = rows.groupby(["map", "sigma", "share"])[METRICS].mean()
     print(means.sort_values("image_AUROC", ascending=False).head(40).round(1).to_string())
 
 
