@@ -52,7 +52,7 @@ def test_predict_takes_the_settings_of_the_checkpoint(
 def test_an_argument_that_contradicts_the_checkpoint_is_refused(
     checkpoints: dict[str, Path], parts: DemoParts, engine: EngineFactory
 ) -> None:
-    with pytest.raises(ValueError, match=f"backbone: .* trained with '{BACKBONE}', but 'resnet18' was asked for"):
+    with pytest.raises(ValueError, match=f"backbone: .* trained with '{BACKBONE}', but 'test_resnet' was asked for"):
         engine().test(build("Dmdd"), datamodule=parts, ckpt_path=checkpoints["Dmdd"])
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from anomalib.engine import Engine
-from documents import REPOSITORY, blocks, commands, usage
+from documents import REPOSITORY, commands, sections, usage
 from sandbox import make_sandbox, make_weight_cache, shell
 from small_models import build
 
@@ -49,10 +49,16 @@ def run(command: str, sandbox: Path, **environment: str) -> None:
     assert done.returncode == 0, f"{command} {suffix}\n{done.stdout}\n{done.stderr}"
 
 
-def test_readme(sandbox: Path) -> None:
-    found = blocks(REPOSITORY / "README.md")
-    assert {language for language, _ in found} == {"bash", "python"}
-    for number, (language, text) in enumerate(found):
+README = sections(REPOSITORY / "README.md")
+
+
+def test_every_block_of_the_readme_has_a_language_that_is_run() -> None:
+    assert {language for blocks in README.values() for language, _ in blocks} == {"bash", "python"}
+
+
+@pytest.mark.parametrize("title", README)
+def test_section_of_the_readme(title: str, sandbox: Path) -> None:
+    for number, (language, text) in enumerate(README[title]):
         if language == "bash":
             for command in commands(text):
                 run(command, sandbox)
