@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from pydoc import locate
 
 import numpy as np
 import openvino as ov
@@ -23,6 +24,7 @@ import pandas as pd
 import torch
 from anomalib.models import AnomalibModule, Patchcore, ReverseDistillation, Stfpm, Supersimplenet
 from rich.progress import track
+from variants import VARIANTS
 
 from anomalib_dmdd import Bikd, Dmdd, Dskd
 from anomalib_dmdd.models.base.quantization import quantize
@@ -104,12 +106,15 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--variants", nargs="+", default=[], choices=VARIANTS, metavar="NAME", help="of variants.py")
     parser.add_argument("--out", type=Path, help="CSV file to write")
     parser.add_argument("--counters", type=Path, help="CSV file for the time of each kind of operation in FP32")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     models: dict[str, torch.nn.Module] = {"teacher alone": Teacher(args.backbone, pre_trained=False).eval()}
     models |= {cls.__name__: build(cls, args.backbone, args.size) for cls in (*BASELINES, *OURS)}
+    for name in args.variants:
+        models[name] = build(locate(VARIANTS[name]["class_path"]), args.backbone, args.size)
     runs: dict[tuple[str, str], Run] = {(name, "torch"): model for name, model in models.items()}
     sizes, shares = {}, {}
     images = [np.random.default_rng(number).random((1, 3, args.size, args.size), np.float32) for number in range(8)]

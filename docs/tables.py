@@ -6,12 +6,13 @@
 
 A document marks the place of a table with ``<!-- table: NAME -->`` and ``<!-- end -->``. Names:
 
-- ``models``: means over the sets
+- ``models``: means of our models over the sets
 - ``row_Dmdd`` and so on: one model, a column per set
 - ``variants_Dmdd`` and so on: one model and its variants, a row per set
 - ``image_AUROC``, ``pixel_AUROC`` and ``pixel_AUPRO``: a column per set
 - ``baselines_128`` and ``baselines_256``: models of Anomalib at these image sizes
 - ``latency``: time per image as a multiple of the teacher alone
+- ``counters``: where the time of an image goes in OpenVINO
 - ``exports``: accuracy and size of the kinds of export
 """
 
@@ -133,6 +134,15 @@ def latency(csv: Path = DOCS / "results" / "latency.csv") -> str:
     return str(cells.to_markdown(index=False, disable_numparse=True, colalign=["left", *["right"] * 4]))
 
 
+def counters(csv: Path = DOCS / "results" / "counters.csv") -> str:
+    """Share of the time of the most expensive kinds of operation, a row per model."""
+    rows = pd.read_csv(csv, index_col="model")
+    rows["Convolution"] += rows.pop("ConvolutionBackpropData")  # transposed convolutions
+    kinds = ["Convolution", "Interpolate", "MaxPool", "Concat"]
+    table = rows[kinds].assign(other=100 - rows[kinds].sum(axis=1)).map(lambda value: f"{value:.1f}").reset_index()
+    return str(table.to_markdown(index=False, disable_numparse=True, colalign=["left", *["right"] * (len(kinds) + 1)]))
+
+
 def exports(csv: Path = DOCS / "results" / "quantization.csv") -> str:
     """Accuracy and size of the kinds of export, a row per model and kind."""
     rows = pd.read_csv(csv)
@@ -182,12 +192,12 @@ def tables() -> dict[str, str]:
     """All tables by their name in the documents."""
     runs = development()
     return (
-        {"models": means(runs)}
+        {"models": means(runs[runs["model"].isin(OURS)])}
         | {f"row_{model}": row(runs, model) for model in OURS}
         | {f"variants_{model}": variants(development(variants=True), model) for model in OURS}
         | {metric: by_set(runs, metric) for metric in METRICS}
         | {f"baselines_{size}": baselines(size) for size in (128, 256)}
-        | {"latency": latency(), "exports": exports()}
+        | {"latency": latency(), "counters": counters(), "exports": exports()}
     )
 
 
