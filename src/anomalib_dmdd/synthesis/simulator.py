@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from .foreground import foreground_mask
+from .known import load_known_defects, place_known_defects
 from .perlin import PerlinNoise
 from .texture import draw_textures_, jitter_colours_, load_textures, rearrange, shuffled_channels
 
@@ -29,6 +30,9 @@ class AnomalySimulator(nn.Module):
     pixels at 256x256, scaled with the image area, without others beside them. Outside of M, I_a equals I bit for bit. A
     mask is empty only if the texture differs visibly nowhere on the object.
 
+    With known defects, half of the images get one of these instead: cut out along its mask, turned, mirrored, scaled
+    and blended in at a random place.
+
     Nothing here waits for the GPU, and all randomness comes from torch's global generator of the images' device.
 
     Note:
@@ -39,6 +43,9 @@ class AnomalySimulator(nn.Module):
         textures: Folder of texture images, read when training starts or the first batch comes. Without it, textures are
             shuffled patches of other images of the batch, and drawn patterns.
         foreground: Whether defects lie on the object only.
+        known_defects: Folder of images of real defects and their masks, see :func:`find_known_defects`. It is read when
+            training starts or the first batch comes.
+        known_share: Share of the images that get a known defect, in [0, 1].
         image_weight: Range of b, the weight of the normal image inside the mask, in [0, 1].
         threshold: Noise above this value is anomalous, in (-1, 1).
         octaves: The noise has 2^0 to 2^(octaves - 1) cells per axis.
@@ -64,7 +71,9 @@ class AnomalySimulator(nn.Module):
         self,
         textures: str | Path | None = None,
         foreground: bool = True,
+        known_defects: str | Path | None = None,
         *,
+        known_share: float = 0.5,
         image_weight: tuple[float, float] = (0.0, 0.8),
         threshold: float = 0.5,
         octaves: int = 6,
@@ -72,13 +81,17 @@ class AnomalySimulator(nn.Module):
         super().__init__()
         self.textures = textures
         self.foreground = foreground
+        self.known_defects = known_defects
+        self.known_share = known_share
         self.image_weight = image_weight
         self.threshold = threshold
         self.octaves = octaves
         # Buffers, because making a tensor out of numbers on the GPU would wait for it.
         self.register_buffer("_mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(STD).view(3, 1, 1), persistent=False)
-        self._loaded: Tensor | None = None  # not a buffer: a checkpoint has no need of other people's images
+        # Not buffers: a checkpoint has no need of other people's images.
+        self._loaded: Tensor | None = None
+        self._known: Tensor | None = None
 
     def load_textures(self) -> None:
         """Read the folder of textures, once.
@@ -89,6 +102,19 @@ class AnomalySimulator(nn.Module):
         """
         if self.textures is not None and self._loaded is None:
             self._loaded = load_textures(self.textures)
+
+    def load_known_defects(self, size: tuple[int, int]) -> None:
+        """Read the folder of known defects, once for a size of the images.
+
+        Args:
+            size: Height and width of the images in pixels.
+
+        Raises:
+            FileNotFoundError: If the folder does not exist.
+            ValueError: If an image or a mask cannot be used.
+        """
+        if self.known_defects is not None and (self._known is None or self._known.shape[2:] != size):
+            self._known = load_known_defects(self.known_defects, size, margin=_cell_size(*size) | 1)
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -101,18 +127,49 @@ class AnomalySimulator(nn.Module):
             Anomalous images of the same shape and type, and masks ``(N, 1, H, W)`` of 0 and 1 in the same type.
 
         Raises:
-            FileNotFoundError: If the folder of textures does not exist.
-            ValueError: If the folder of textures has no images.
+            FileNotFoundError: If a folder does not exist.
+            ValueError: If a folder has no images, or one of them cannot be used.
         """
         normal = images.float()
+        objects = self._objects(normal)
+        change, mask = self._simulated(normal, objects)
+        if self.known_defects is not None:
+            known_change, known_mask = self._known_for(normal, objects)
+            chosen = torch.rand(len(images), 1, 1, device=images.device) < self.known_share
+            chosen = chosen & known_mask.flatten(1).any(1)[:, None, None]
+            change = torch.where(chosen[:, None], known_change, change)
+            mask = torch.where(chosen, known_mask, mask)
+        return change.to(images.dtype).add_(images), mask[:, None].to(images.dtype)
+
+    def _objects(self, normal: Tensor) -> Tensor:
+        """Where defects may lie: one pixel of each cell, ``(N, h, w)``, bool."""
+        cell = _cell_size(normal.shape[2], normal.shape[3])
+        every = slice(cell // 2, None, cell)
+        cells = normal[:, :, every, every] * self._std
+        return foreground_mask(cells) if self.foreground else torch.ones_like(cells[:, 0], dtype=torch.bool)
+
+    def _simulated(self, normal: Tensor, objects: Tensor) -> tuple[Tensor, Tensor]:
+        """Change of the normalised images by textures, ``(N, 3, H, W)``, and its mask ``(N, H, W)``, bool."""
         low, high = self.image_weight
-        texture_weight = 1 - (low + (high - low) * torch.rand(len(images), 1, 1, device=images.device))
+        texture_weight = 1 - (low + (high - low) * torch.rand(len(normal), 1, 1, device=normal.device))
         # In place where possible: on a CPU, fresh memory costs more than the arithmetic.
         change = self._textures_for(normal).sub_(self._mean).addcmul_(normal, self._std, value=-1)
         visible = torch.maximum(change.amax(1), -change.amin(1)) * texture_weight >= VISIBLE
-        mask = self._masks(normal, visible)
-        change.mul_((mask * texture_weight)[:, None]).div_(self._std)
-        return change.to(images.dtype).add_(images), mask[:, None].to(images.dtype)
+        mask = self._masks(objects, visible)
+        return change.mul_((mask * texture_weight)[:, None]).div_(self._std), mask
+
+    def _known_for(self, normal: Tensor, objects: Tensor) -> tuple[Tensor, Tensor]:
+        """Change of the normalised images by known defects, ``(N, 3, H, W)``, and its mask ``(N, H, W)``, bool."""
+        size = (normal.shape[2], normal.shape[3])
+        self.load_known_defects(size)
+        self._known = cast("Tensor", self._known).to(normal.device)
+        whole = _resize(objects[:, None].float(), size)[:, 0] >= 0.5  # noqa: PLR2004  # the nearer side of an outline
+        change, weight = place_known_defects(normal * self._std + self._mean, whole, self._known)
+        # A pixel of a defect may have the colour of the normal image by chance: visible ones close by are enough.
+        visible = (change.abs().amax(1, keepdim=True) >= VISIBLE).float()
+        margin = _cell_size(*size) | 1
+        mask = (weight > 0) & (F.max_pool2d(visible, margin, 1, margin // 2) > 0)
+        return change.mul_(mask).div_(self._std), mask[:, 0]
 
     def _textures_for(self, normal: Tensor) -> Tensor:
         """One texture per image, ``(N, 3, H, W)`` in [0, 1]."""
@@ -134,14 +191,12 @@ class AnomalySimulator(nn.Module):
             both[half - 1 : half] = both[half - 1 + half * torch.randint(2, (1,), device=device)]
         return both[:count]
 
-    def _masks(self, normal: Tensor, visible: Tensor) -> Tensor:
+    def _masks(self, objects: Tensor, visible: Tensor) -> Tensor:
         """Masks of visible changes on the object, ``(N, H, W)``, bool; empty only without any."""
         count, height, width = visible.shape
         cell = _cell_size(height, width)
         every = slice(cell // 2, None, cell)  # one pixel of each cell
         y, x = ((torch.arange(side, device=visible.device) - (side - 1) / 2)[every] for side in (height, width))
-        cells = normal[:, :, every, every] * self._std
-        objects = foreground_mask(cells) if self.foreground else torch.ones_like(cells[:, 0], dtype=torch.bool)
         visible_cells = visible[:, every, every]
 
         fields = PerlinNoise.draw(count, CANDIDATES, max(height, width), self.octaves, visible.device)

@@ -3,13 +3,13 @@
 import math
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms import v2
+
+from .picture import read_rgb
 
 
 def load_textures(folder: str | Path, size: int = 256, limit: int = 1000) -> Tensor:
@@ -40,23 +40,7 @@ def load_textures(folder: str | Path, size: int = 256, limit: int = 1000) -> Ten
         raise ValueError(msg)
     crop = v2.Compose([v2.Resize(size, antialias=True), v2.CenterCrop(size), v2.PILToTensor()])
     kept = [paths[i * len(paths) // limit] for i in range(limit)] if len(paths) > limit else paths
-    return torch.stack([crop(_read_rgb(path)) for path in kept])
-
-
-def _read_rgb(path: Path) -> Image.Image:
-    """Read a colour image of 8 bits; of 16 bits the upper 8 are kept.
-
-    Raises:
-        ValueError: If the file cannot be read.
-    """
-    try:
-        with Image.open(path) as image:
-            if image.mode.startswith("I"):  # Pillow would clip its values at 255, which is white
-                return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-            rgb: Image.Image = image.convert("RGB")
-            return rgb
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"textures: the image {path} cannot be read ({error}).") from error
+    return torch.stack([crop(read_rgb(path, "textures")) for path in kept])
 
 
 def draw_textures_(textures: Tensor) -> Tensor:

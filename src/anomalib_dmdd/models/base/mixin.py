@@ -33,6 +33,7 @@ from .random_state import StepSeeds
 from .replicas import EqualReplicas
 from .run_folder import make_latest_a_link
 from .schedule import with_warmup_cosine
+from .tested_images import refuse_tested_defects
 from .visualizer import VerdictVisualizer
 
 logger = logging.getLogger(__name__)
@@ -85,12 +86,19 @@ class DistillationMixin(ExportMixin, LastModelMixin):  # type: ignore[misc]  # L
             ensure_validation_images(self.trainer)
 
     def on_fit_start(self) -> None:
-        """Load the teacher's weights and the textures of simulated anomalies, once."""
+        """Load the teacher's weights, and the textures and known defects of simulated anomalies, once.
+
+        Raises:
+            ValueError: If a known defect is also a validation or test image.
+        """
         super().on_fit_start()
         self.trained_with = training_facts(getattr(self.trainer, "datamodule", None))
         self.model.load_pretrained()
         if isinstance(simulator := getattr(self, "simulator", None), AnomalySimulator):
             simulator.load_textures()
+            simulator.load_known_defects(self.input_size or (256, 256))
+            if simulator.known_defects is not None:
+                refuse_tested_defects(simulator.known_defects, getattr(self.trainer, "datamodule", None))
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Calibrate a random teacher on the first batch, and read the clock.

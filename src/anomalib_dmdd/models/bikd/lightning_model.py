@@ -40,6 +40,8 @@ class Bikd(DistillationMixin, AnomalibModule):
         textures: Folder of images that give simulated anomalies their texture; without it, textures are made from the
             training images.
         foreground: Whether simulated anomalies are kept on the object, where one stands out from the background.
+        known_defects: Folder of images of real defects, each with a mask, such as ``000.png`` with ``000_mask.png``.
+            Half of the simulated anomalies are then cut out of these. It is read when training starts.
         image_size: Height and width in pixels that images are resized to, or one number for both; the default is 256.
             Instead of it, ``pre_processor`` can be given.
         augment: Whether each training image is rotated, shifted, scaled and brightened a little. It has no effect if
@@ -74,6 +76,7 @@ class Bikd(DistillationMixin, AnomalibModule):
         teacher_weights: str | Path | None = None,
         textures: str | Path | None = None,
         foreground: bool = True,
+        known_defects: str | Path | None = None,
         image_size: int | tuple[int, int] | None = None,
         augment: bool = True,
         validate_every_n_epochs: int | None = None,
@@ -93,7 +96,7 @@ class Bikd(DistillationMixin, AnomalibModule):
         self.check_input_size()
         self.augmentation = MildAugmentation() if augment else None
         self.validate_every_n_epochs = validate_every_n_epochs
-        self.simulator = AnomalySimulator(textures=textures, foreground=foreground)
+        self.simulator = AnomalySimulator(textures, foreground, known_defects)
         self.loss = BikdLoss()
 
     def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> Tensor:

@@ -37,6 +37,8 @@ class Dmdd(DistillationMixin, AnomalibModule):
         textures: Folder of images that give simulated anomalies their texture; without it, textures are made from the
             training images.
         foreground: Whether simulated anomalies are kept on the object, where one stands out from the background.
+        known_defects: Folder of images of real defects, each with a mask, such as ``000.png`` with ``000_mask.png``.
+            Half of the simulated anomalies are then cut out of these. It is read when training starts.
         anomaly_map_mode: The map that is reported: ``head_x_normality`` (the map of the head times the normality
             distances), ``head``, ``sum`` of all distances, or the distances of one branch, ``normality`` or
             ``abnormality``.
@@ -74,6 +76,7 @@ class Dmdd(DistillationMixin, AnomalibModule):
         teacher_weights: str | Path | None = None,
         textures: str | Path | None = None,
         foreground: bool = True,
+        known_defects: str | Path | None = None,
         anomaly_map_mode: AnomalyMapMode = "head_x_normality",
         image_size: int | tuple[int, int] | None = None,
         augment: bool = True,
@@ -94,7 +97,7 @@ class Dmdd(DistillationMixin, AnomalibModule):
         self.check_input_size()
         self.augmentation = MildAugmentation() if augment else None
         self.validate_every_n_epochs = validate_every_n_epochs
-        self.simulator = AnomalySimulator(textures=textures, foreground=foreground)
+        self.simulator = AnomalySimulator(textures, foreground, known_defects)
         self.loss = DmddLoss()
 
     def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> Tensor:

@@ -38,6 +38,7 @@ class Dskd(DistillationMixin, AnomalibModule):
             one, ``student`` or ``teacher``.
         anomaly_map_mode: Distances that are reported: ``harmonic`` the harmonic mean of both students' distances, or
             those of one, ``encoder`` or ``decoder``.
+        known_defects: Not supported, because DSKD learns from good images only.
         image_size: Height and width in pixels that images are resized to, or one number for both; the default is 256.
             Instead of it, ``pre_processor`` can be given.
         augment: Whether each training image is rotated, shifted, scaled and brightened a little. It has no effect if
@@ -51,7 +52,8 @@ class Dskd(DistillationMixin, AnomalibModule):
         visualizer: A visualizer of Anomalib, True for the default one, False for none.
 
     Raises:
-        ValueError: If backbone, layers or a mode are unknown, or the input size does not fit the backbone.
+        ValueError: If backbone, layers or a mode are unknown, the input size does not fit the backbone, or known
+            defects are given.
 
     Example:
         >>> model = Dskd(pre_trained=False)
@@ -73,6 +75,7 @@ class Dskd(DistillationMixin, AnomalibModule):
         teacher_weights: str | Path | None = None,
         embedding_input: EmbeddingInput = "both",
         anomaly_map_mode: AnomalyMapMode = "harmonic",
+        known_defects: str | Path | None = None,
         image_size: int | tuple[int, int] | None = None,
         augment: bool = True,
         validate_every_n_epochs: int | None = None,
@@ -81,6 +84,8 @@ class Dskd(DistillationMixin, AnomalibModule):
         evaluator: Evaluator | bool = True,
         visualizer: Visualizer | bool = True,
     ) -> None:
+        if known_defects is not None:
+            raise ValueError("known_defects: Dskd learns from good images only. Train Dmdd or Bikd with known defects.")
         super().__init__(
             pre_processor=self.sized(pre_processor, image_size),
             post_processor=post_processor,
