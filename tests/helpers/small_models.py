@@ -14,5 +14,6 @@ def build(name: str, size: tuple[int, int] = (64, 64), **settings: Any) -> Anoma
     """A model with the smallest of timm's residual networks as teacher, with random weights, on small images."""
     torch.manual_seed(0)
     cls = getattr(anomalib_dmdd, name)
-    settings = {"backbone": "test_resnet", "pre_trained": False, "visualizer": False, **settings}
+    quick = {"backbone": "test_resnet", "pre_trained": False, "visualizer": False, "check_training_images": False}
+    settings = {**quick, **settings}
     return cls(pre_processor=cls.configure_pre_processor(size), **settings)

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import torch
 from anomalib.data import Folder
 from anomalib.engine import Engine
@@ -31,13 +32,16 @@ def test_thresholds_are_those_of_one_process(demo_root: Path, tmp_path: Path, en
     settings = {"normal_dir": "good", "root": tmp_path / "nine", "val_split_mode": "none", "seed": 1}
     data = Folder("nine", train_batch_size=4, num_workers=0, **settings)
     run = engine(max_epochs=1, devices=2, strategy="ddp_spawn", callbacks=[Record(tmp_path)])
-    run.fit(build("Dskd"), datamodule=data)  # three images are held out, so one process validates a copy
+    # Three images are held out, so one process validates a copy.
+    run.fit(build("Dskd", check_training_images=True), datamodule=data)
 
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
     trained = Dskd.load_from_checkpoint(run.best_model_path, visualizer=False)
     data = Folder("nine", train_batch_size=4, num_workers=0, **settings)
     engine(max_epochs=1, limit_train_batches=0).fit(trained, datamodule=data)  # only holds out the same images
     assert len(data.val_data) == 3
+    scored = pd.read_csv(Path(run.trainer.default_root_dir) / "training_images.csv")
+    assert sorted(scored["file"]) == sorted(data.train_data.samples["image_path"])
     for buffer in trained.post_processor.buffers():
         buffer.fill_(torch.nan)
     engine().validate(trained, datamodule=data)

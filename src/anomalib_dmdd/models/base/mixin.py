@@ -34,6 +34,7 @@ from .replicas import EqualReplicas
 from .run_folder import make_latest_a_link
 from .schedule import with_warmup_cosine
 from .tested_images import refuse_tested_defects
+from .training_images import report_training_images
 from .visualizer import VerdictVisualizer
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class DistillationMixin(ExportMixin, LastModelMixin):  # type: ignore[misc]  # L
         model: The network.
         augmentation: Applied to each training batch; ``None`` leaves the images as they are.
         validate_every_n_epochs: Epochs between validations; None leaves the choice to trainer and default length.
+        check_training_images: Whether the training images are scored at the end of a training.
     """
 
     default_length: ClassVar[DefaultLength] = DefaultLength(steps=5000)
@@ -54,6 +56,7 @@ class DistillationMixin(ExportMixin, LastModelMixin):  # type: ignore[misc]  # L
     augmentation: MildAugmentation | None
     input_size: tuple[int, int] | None
     validate_every_n_epochs: int | None = None
+    check_training_images: bool = True
     _takes_default_length = False
     _sets_interval = False
     _finite: FiniteGuard
@@ -116,6 +119,12 @@ class DistillationMixin(ExportMixin, LastModelMixin):  # type: ignore[misc]  # L
             )
         if self.trainer.global_step == 0:
             self.model.calibrate(batch.image)
+
+    def on_train_end(self) -> None:
+        """Score the training images with the finished model, unless the user switched it off."""
+        super().on_train_end()
+        if self.check_training_images:
+            report_training_images(self)
 
     @property
     def training_progress(self) -> float:

@@ -1,7 +1,7 @@
 """Table of the scores of a test or prediction, beside its pictures."""
 
 import logging
-from itertools import chain, count
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from .post_processor import DistillationPostProcessor
+from .run_folder import new_file
 from .validation_scores import gather_objects
 
 logger = logging.getLogger(__name__)
@@ -65,10 +66,7 @@ class PredictionTable(Callback):
         if not tables or not trainer.is_global_zero:
             return
         table = pd.concat(tables).drop_duplicates("file")
-        folder = Path(trainer.default_root_dir)
-        names = chain(["predictions.csv"], (f"predictions_{number}.csv" for number in count(2)))
-        path = next(folder / name for name in names if not (folder / name).exists())
-        folder.mkdir(parents=True, exist_ok=True)
+        path = new_file(Path(trainer.default_root_dir), "predictions")
         table.to_csv(path, index=False)
         logger.info("Scores of %d images: %s", len(table), path)
         for callback in trainer.callbacks:  # type: ignore[attr-defined]

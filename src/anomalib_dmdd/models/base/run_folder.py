@@ -1,6 +1,7 @@
-"""The folder of a test or prediction before any training."""
+"""The folder of a run, and new files in it."""
 
 import os
+from itertools import chain, count
 from pathlib import Path
 
 from anomalib.utils.path import create_versioned_dir
@@ -17,3 +18,15 @@ def make_latest_a_link(trainer: Trainer) -> None:
     folder = Path(trainer.default_root_dir)
     if os.name == "posix" and folder.name == "latest" and not folder.exists():
         create_versioned_dir(folder.parent)
+
+
+def new_file(folder: Path, name: str) -> Path:
+    """Path of a new CSV file: ``NAME.csv``, or ``NAME_2.csv`` and so on where there are earlier ones.
+
+    Args:
+        folder: Folder of the file, made if it is missing.
+        name: Name of the file without number and suffix.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    names = chain([f"{name}.csv"], (f"{name}_{number}.csv" for number in count(2)))
+    return next(folder / name for name in names if not (folder / name).exists())

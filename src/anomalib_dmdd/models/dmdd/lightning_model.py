@@ -49,6 +49,8 @@ class Dmdd(DistillationMixin, AnomalibModule):
         validate_every_n_epochs: Epochs between validations, which set the thresholds; it takes precedence over the
             trainer's ``check_val_every_n_epoch``. By default a training without a length validates about ten times,
             and one with a length as often as the trainer says. The last model is always validated.
+        check_training_images: Whether up to 1000 training images are scored at the end, to name those that may not be
+            good.
         pre_processor: A pre-processor of Anomalib, True for the default one, False for none.
         post_processor: A post-processor of Anomalib, True for :class:`DistillationPostProcessor`, False for none.
         evaluator: An evaluator of Anomalib, True for the default one, False for none.
@@ -81,6 +83,7 @@ class Dmdd(DistillationMixin, AnomalibModule):
         image_size: int | tuple[int, int] | None = None,
         augment: bool = True,
         validate_every_n_epochs: int | None = None,
+        check_training_images: bool = True,
         pre_processor: PreProcessor | bool = True,
         post_processor: PostProcessor | bool = True,
         evaluator: Evaluator | bool = True,
@@ -97,6 +100,7 @@ class Dmdd(DistillationMixin, AnomalibModule):
         self.check_input_size()
         self.augmentation = MildAugmentation() if augment else None
         self.validate_every_n_epochs = validate_every_n_epochs
+        self.check_training_images = check_training_images
         self.simulator = AnomalySimulator(textures, foreground, known_defects)
         self.loss = DmddLoss()
 

@@ -1,0 +1,67 @@
+"""After a training, training images that are not good are named, and nothing else has changed."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from anomalib.data import Folder
+from anomalib.engine import Engine
+from lightning import seed_everything
+from PIL import Image
+from small_models import build
+
+DEFECTIVE = ["label_0.png", "label_1.png"]
+
+
+@pytest.fixture
+def mixed(demo_root: Path, tmp_path: Path) -> Path:
+    """Folder of twenty good parts, and two with a label stuck on them."""
+    folder = tmp_path / "mixed/good"
+    folder.mkdir(parents=True)
+    for path in sorted((demo_root / "flange/train/good").iterdir())[:20]:
+        shutil.copy(path, folder)
+    for number, name in enumerate(DEFECTIVE):
+        with Image.open(folder / f"{number:03}.png") as image:
+            image.paste("yellow", (90, 60, 150, 110 + 10 * number))
+            image.save(folder / name)
+    return folder
+
+
+def trained(folder: Path, engine: Callable[..., Engine], steps: int, **settings: Any) -> tuple[Path, dict[str, Any]]:
+    """Train on a folder; the folder of the run, and all that a training may leave behind."""
+    seed_everything(0)
+    data = Folder(
+        "mixed", normal_dir=folder, train_batch_size=4, num_workers=0, test_split_mode="none", val_split_mode="none"
+    )
+    run, model = engine(max_steps=steps), build("Dskd", **settings)
+    run.fit(model, datamodule=data)
+    checkpoint = torch.load(run.best_model_path, weights_only=False)
+    modes = {name: module.training for name, module in model.named_modules()}
+    left = {"tensors": checkpoint["state_dict"] | {"random": torch.get_rng_state()}, "modes": modes}
+    return Path(run.trainer.default_root_dir), left
+
+
+def test_defects_among_the_good_images_are_named(
+    mixed: Path, engine: Callable[..., Engine], caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, _ = trained(mixed, engine, steps=40, check_training_images=True)
+    table = pd.read_csv(folder / "training_images.csv")
+    assert sorted(Path(file).name for file in table["file"][:2]) == DEFECTIVE
+    assert table["raw_score"].is_monotonic_decreasing
+    assert table["stands_out"][:2].all()
+    assert not table["stands_out"][5:].any()
+    warning = next(text for text in caplog.messages if "have scores far above the others" in text)
+    assert all(str(mixed / name) in warning for name in DEFECTIVE)
+
+
+def test_nothing_but_the_table_tells_that_they_were_scored(mixed: Path, engine: Callable[..., Engine]) -> None:
+    folder, scored = trained(mixed, engine, steps=2, check_training_images=True)
+    assert (folder / "training_images.csv").exists()
+    folder, unscored = trained(mixed, engine, steps=2)
+    assert not (folder / "training_images.csv").exists()
+    torch.testing.assert_close(scored["tensors"], unscored["tensors"], rtol=0, atol=0)
+    assert scored["modes"] == unscored["modes"]
