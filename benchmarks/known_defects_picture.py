@@ -1,9 +1,9 @@
 r"""Draw known defects that the simulator blends into good images.
 
-    python benchmarks/known_defects_picture.py path/to/images/tile path/to/known --out docs/known_defects.png
+    python benchmarks/known_defects_picture.py datasets/DemoParts/flange datasets/DemoParts/flange/test
 
-The category lies in the layout of MVTec AD. Left: the known defects with their masks. Right: good images with one of them
-each, beside the mask that the model learns.
+The category lies in the layout of MVTec AD. Left: known defects beside their masks. Other columns: good images with one
+of them each, beside the mask that the model learns.
 """
 
 import argparse
@@ -40,7 +40,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/known_defects.png"))
     args = parser.parse_args()
 
-    defects = find_known_defects(args.known)[:ROWS]
+    found = find_known_defects(args.known)
+    defects = [found[index * len(found) // ROWS] for index in range(ROWS)]
     good = sorted((args.category / "train/good").iterdir())[: 3 * ROWS]
     images, mean, std = read(good, args.size), *(torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
     torch.manual_seed(args.seed)

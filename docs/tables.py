@@ -14,6 +14,7 @@ A document marks the place of a table with ``<!-- table: NAME -->`` and ``<!-- e
 - ``latency``: time per image as a multiple of the teacher alone
 - ``counters``: where the time of an image goes in OpenVINO
 - ``exports``: accuracy and size of the kinds of export
+- ``known_defects``: accuracy on unseen defects, with and without known ones
 """
 
 import argparse
@@ -28,7 +29,14 @@ DOCS = Path(__file__).parent
 OURS = ("Dmdd", "Dskd", "Bikd")
 MODEL_READMES = [DOCS.parent / "src/anomalib_dmdd/models" / name.lower() / "README.md" for name in OURS]
 EXPERIMENTS = [DOCS / "experiments" / f"{name.lower()}.md" for name in OURS]
-DOCUMENTS = (DOCS.parent / "README.md", DOCS / "results.md", DOCS / "performance.md", *MODEL_READMES, *EXPERIMENTS)
+DOCUMENTS = (
+    DOCS.parent / "README.md",
+    DOCS / "results.md",
+    DOCS / "performance.md",
+    DOCS / "known_defects.md",
+    *MODEL_READMES,
+    *EXPERIMENTS,
+)
 METRICS = {"image_AUROC": "image AUROC", "pixel_AUROC": "pixel AUROC", "pixel_AUPRO": "AUPRO"}
 MODELS = ("Dmdd", "Dskd", "Bikd", "ReverseDistillation", "Stfpm", "Patchcore")
 SETS = ("screw", "hazelnut", "tile", "tile_uneven", "cookie", "board", "flange")
@@ -154,6 +162,19 @@ def exports(csv: Path = DOCS / "results" / "quantization.csv") -> str:
     return str(table.to_markdown(index=False, disable_numparse=True, colalign=sides))
 
 
+def known_defects(csv: Path = DOCS / "results" / "known_defects.csv") -> str:
+    """Accuracy on unseen defects, a row per number of known defects and a column per kind and metric."""
+    rows = pd.read_csv(csv).rename(columns=METRICS)
+    metrics = [METRICS["image_AUROC"], METRICS["pixel_AUPRO"]]
+    table = rows.pivot_table(index=["category", "known"], columns="tested", values=metrics)[metrics]
+    table.columns = [f"{metric}, {kind}" for metric, kind in table.columns]
+    counts = rows.groupby(["category", "known"])["seed"].nunique()
+    table.index = pd.MultiIndex.from_tuples(
+        [(*key, counts[key]) for key in table.index], names=["set", "known defects", "seeds"]
+    )
+    return markdown(table, dict.fromkeys(table.columns, False))
+
+
 def markdown(table: pd.DataFrame, enough: dict[str, bool]) -> str:
     """Turn shares into percent with one decimal, the best of a column in bold where it has enough seeds.
 
@@ -197,7 +218,7 @@ def tables() -> dict[str, str]:
         | {f"variants_{model}": variants(development(variants=True), model) for model in OURS}
         | {metric: by_set(runs, metric) for metric in METRICS}
         | {f"baselines_{size}": baselines(size) for size in (128, 256)}
-        | {"latency": latency(), "counters": counters(), "exports": exports()}
+        | {"latency": latency(), "counters": counters(), "exports": exports(), "known_defects": known_defects()}
     )
 
 

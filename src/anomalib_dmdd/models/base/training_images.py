@@ -31,7 +31,7 @@ LIMIT = 1000
 FEWEST = 10
 """With fewer images no score is called unusual."""
 DEVIATIONS = 3.5
-"""A score stands out if its logarithm lies so many robust standard deviations above the median."""
+"""A score stands out if it lies so many robust standard deviations above the median."""
 SHOWN = 10
 """At most so many images are named in the log."""
 
@@ -99,11 +99,11 @@ def evaluation(module: nn.Module) -> Iterator[None]:
 def stands_out(scores: Tensor) -> Tensor:
     """Which scores lie far above the others.
 
-    The logarithm of such a score exceeds the median by more than :data:`DEVIATIONS` robust standard deviations, which
-    are 1.4826 times the median absolute deviation, and at least 1 %.
+    Such a score exceeds the median by more than :data:`DEVIATIONS` robust standard deviations. One is 1.4826 times the
+    median absolute deviation, and at least 1 % of the median.
 
     Args:
-        scores: Positive scores ``(N,)``.
+        scores: Raw scores ``(N,)``.
 
     Returns:
         Bool ``(N,)``.
@@ -118,10 +118,9 @@ def stands_out(scores: Tensor) -> Tensor:
     """
     if len(scores) < FEWEST:
         return torch.zeros_like(scores, dtype=torch.bool)
-    logarithms = scores.double().clamp_min(torch.finfo(torch.float32).tiny).log()
-    above = logarithms - logarithms.median()
-    deviation = (1.4826 * above.abs().median()).clamp_min(0.01)
-    return above > DEVIATIONS * deviation
+    median = scores.median()
+    deviation = 1.4826 * (scores - median).abs().median()
+    return scores - median > DEVIATIONS * deviation.maximum(0.01 * median)
 
 
 def _report(trainer: Trainer, table: pd.DataFrame) -> None:
