@@ -1,4 +1,4 @@
-"""Known defects: real ones, cut out of their images along a mask and blended into other images."""
+"""Known defects, cut out along masks and blended into other images."""
 
 import math
 from glob import escape
@@ -120,7 +120,7 @@ def _read_mask(path: Path, image: Image.Image) -> Tensor:
         )
     marked = mask > mask.max() // 2  # some tools write 1 for white, and JPEG changes values a little
     if not marked.any() or marked.all():
-        what = "covers the whole image" if marked.any() or mask.max() else "is empty"
+        what = "covers the whole image" if marked.any() else "is empty"
         raise ValueError(f"known_defects: the mask {path} {what}. Paint the defect white and the rest black.")
     return marked.float()
 
@@ -184,6 +184,6 @@ def _positions(defects: Tensor, objects: Tensor) -> Tensor:
 
 
 def _random_pixel(mask: Tensor) -> Tensor:
-    """Column and row of a random pixel of each mask, ``(N, H, W)`` to ``(N, 2)``."""
+    """Random pixel of each mask: ``(N, H, W)`` to column and row ``(N, 2)``."""
     index = (torch.rand(mask.shape, device=mask.device) * mask).flatten(1).argmax(1)
     return torch.stack((index % mask.shape[2], index // mask.shape[2]), dim=1)

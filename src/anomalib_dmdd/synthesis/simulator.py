@@ -149,7 +149,7 @@ class AnomalySimulator(nn.Module):
         return foreground_mask(cells) if self.foreground else torch.ones_like(cells[:, 0], dtype=torch.bool)
 
     def _simulated(self, normal: Tensor, objects: Tensor) -> tuple[Tensor, Tensor]:
-        """Change of the normalised images by textures, ``(N, 3, H, W)``, and its mask ``(N, H, W)``, bool."""
+        """Change ``(N, 3, H, W)`` of images by textures, and its mask ``(N, H, W)``."""
         low, high = self.image_weight
         texture_weight = 1 - (low + (high - low) * torch.rand(len(normal), 1, 1, device=normal.device))
         # In place where possible: on a CPU, fresh memory costs more than the arithmetic.
@@ -159,7 +159,7 @@ class AnomalySimulator(nn.Module):
         return change.mul_((mask * texture_weight)[:, None]).div_(self._std), mask
 
     def _known_for(self, normal: Tensor, objects: Tensor) -> tuple[Tensor, Tensor]:
-        """Change of the normalised images by known defects, ``(N, 3, H, W)``, and its mask ``(N, H, W)``, bool."""
+        """Change ``(N, 3, H, W)`` of images by known defects, and its mask ``(N, H, W)``."""
         size = (normal.shape[2], normal.shape[3])
         self.load_known_defects(size)
         self._known = cast("Tensor", self._known).to(normal.device)

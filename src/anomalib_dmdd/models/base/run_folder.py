@@ -21,7 +21,7 @@ def make_latest_a_link(trainer: Trainer) -> None:
 
 
 def new_file(folder: Path, name: str) -> Path:
-    """Path of a new CSV file: ``NAME.csv``, or ``NAME_2.csv`` and so on where there are earlier ones.
+    """Path of a new CSV file: ``NAME.csv``, ``NAME_2.csv`` and so on.
 
     Args:
         folder: Folder of the file, made if it is missing.

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
-from itertools import repeat
 from pathlib import Path
 
 from PIL import Image
@@ -28,17 +27,13 @@ def refuse_tested_defects(folder: str | Path, datamodule: object) -> None:
     Raises:
         ValueError: If a known defect is a validation or test image.
     """
-    known = [image for image, _ in find_known_defects(folder)]
-    tested = dict.fromkeys(
-        path for name in ("val_data", "test_data") for path in _paths(getattr(datamodule, name, None))
-    )
-    sizes = {_size(path) for path in known}
+    known = {_content(image): image for image, _ in find_known_defects(folder)}
+    sizes = {_size(image) for image in known.values()}
+    tested = {path for name in ("val_data", "test_data") for path in _paths(getattr(datamodule, name, None))}
+    candidates = sorted(path for path in tested if _size(path) in sizes)
     with ThreadPoolExecutor() as pool:
-        by_content = dict(zip(pool.map(_content, known, repeat(sizes)), known, strict=True))
-        contents = pool.map(_content, tested, repeat(sizes))
-        same = [
-            (by_content[content], path) for content, path in zip(contents, tested, strict=True) if content in by_content
-        ]
+        found = zip(pool.map(_content, candidates), candidates, strict=True)
+        same = [(known[content], path) for content, path in found if content in known]
     if same:
         pairs = "; ".join(f"{image} is {path}" for image, path in same[:SHOWN]) + "; ..." * (len(same) > SHOWN)
         raise ValueError(
@@ -52,20 +47,13 @@ def _paths(dataset: object) -> Iterable[Path]:
     return [] if samples is None else [Path(path) for path in samples["image_path"]]
 
 
-def _size(path: Path) -> tuple[int, int] | None:
-    try:
-        with Image.open(path) as image:
-            return image.width, image.height
-    except OSError:
-        return None  # a broken file is reported where it is read
+def _size(path: Path) -> tuple[int, int]:
+    """Width and height, read without decoding the image."""
+    with Image.open(path) as image:
+        return image.width, image.height
 
 
-def _content(path: Path, sizes: set[tuple[int, int] | None]) -> bytes | None:
-    """Digest of the pixels of an image that has one of these sizes."""
-    size = _size(path)
-    if size is None or size not in sizes:
-        return None
-    try:
-        return blake2b(repr(size).encode() + read_rgb(path, "known_defects").tobytes()).digest()
-    except ValueError:
-        return None
+def _content(path: Path) -> bytes:
+    """Digest of the size and the pixels of an image."""
+    image = read_rgb(path, "known_defects")
+    return blake2b(repr(image.size).encode() + image.tobytes()).digest()

@@ -86,7 +86,7 @@ def _scores(
 
 @contextmanager
 def evaluation(module: nn.Module) -> Iterator[None]:
-    """Context in which a module is in evaluation mode; each part returns to its own mode."""
+    """Context of evaluation mode, after which each part returns to its own mode."""
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:
