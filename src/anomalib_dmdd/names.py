@@ -41,7 +41,8 @@ def suggestion(message: str) -> str:
     from difflib import get_close_matches  # noqa: PLC0415  # of no use to a command without mistakes
 
     known = {name.lower(): name for name in _names()}
-    close = [known[name] for name in get_close_matches(unresolved[-1].lower(), known, n=3)]
+    given = unresolved[-1].lower()
+    close = [known[name] for name in ([given] if given in known else get_close_matches(given, known, n=3))]
     return f"\n\nThere is no {unresolved[-1]!r}. Did you mean {' or '.join(close)}?" if close else ""
 
 

@@ -32,6 +32,7 @@ from .prediction_table import PredictionTable
 from .random_state import StepSeeds
 from .replicas import EqualReplicas
 from .run_folder import make_latest_a_link
+from .run_summary import RunSummary
 from .schedule import with_warmup_cosine
 from .tested_images import refuse_tested_defects
 from .training_images import report_training_images
@@ -210,8 +211,8 @@ class DistillationMixin(ExportMixin, LastModelMixin):  # type: ignore[misc]  # L
         return loss
 
     def configure_callbacks(self) -> list[Callback]:
-        """Callbacks of Anomalib, and those for broken files, seeds, replicas, the table of scores and maps."""
-        own = [ImageFileReport(), StepSeeds(), EqualReplicas(), PredictionTable(), MapFiles()]
+        """Callbacks of Anomalib, and those for broken files, seeds, replicas, table, maps and summary."""
+        own = [ImageFileReport(), StepSeeds(), EqualReplicas(), PredictionTable(), MapFiles(), RunSummary()]
         return [*super().configure_callbacks(), *own]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

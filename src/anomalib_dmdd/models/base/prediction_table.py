@@ -1,13 +1,11 @@
 """Table of the scores of a test or prediction, beside its pictures."""
 
-import logging
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from anomalib.data import Batch
-from anomalib.visualization import Visualizer
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
@@ -15,18 +13,22 @@ from .post_processor import DistillationPostProcessor
 from .run_folder import new_file
 from .validation_scores import gather_objects
 
-logger = logging.getLogger(__name__)
-
 
 class PredictionTable(Callback):
-    """Writes ``predictions.csv`` in the folder of the run, and says where table and pictures are.
+    """Writes ``predictions.csv`` in the folder of the run.
 
     The columns are the file, the raw and the normalised score, the label, the known label, the raw and the normalised
     threshold, the normalised threshold of pixels, and the file of the known mask. An earlier table is kept: the next
     one is called ``predictions_2.csv``.
+
+    Attributes:
+        path: The table that was written; ``None`` before, and in all processes but the first.
+        images: Number of its images.
     """
 
     def __init__(self) -> None:
+        self.path: Path | None = None
+        self.images = 0
         self._batches: list[dict[str, Any]] = []
 
     def on_test_batch_end(
@@ -68,10 +70,7 @@ class PredictionTable(Callback):
         table = pd.concat(tables).drop_duplicates("file")
         path = new_file(Path(trainer.default_root_dir), "predictions")
         table.to_csv(path, index=False)
-        logger.info("Scores of %d images: %s", len(table), path)
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, Visualizer) and getattr(callback, "output_dir", None):
-                logger.info("Pictures: %s", callback.output_dir)
+        self.path, self.images = path, len(table)
 
     def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the images of all processes, each once."""

@@ -22,39 +22,43 @@ from .torch_model import AnomalyMapMode, DmddModel
 
 
 class Dmdd(DistillationMixin, AnomalibModule):
-    """Dual-Modeling Decouple Distillation.
+    """Dual-Modeling Decouple Distillation (DMDD).
 
     Note:
         A reconstruction, as the authors released no code. The README beside this file lists what comes from the paper.
 
     Args:
-        backbone: Architecture of the teacher, any timm ``features_only`` CNN.
-        layers: Layers of the teacher that are compared; the default is those with strides 4, 8 and 16.
-        pre_trained: Whether the teacher starts from timm's ImageNet weights. They are loaded when training starts;
-            predict, test and export take them from the checkpoint.
-        teacher_weights: A local ``.pth`` or ``.safetensors`` file with the weights of the backbone, instead of a
+        backbone: Architecture of the teacher, the name of any CNN in timm that supports ``features_only``, for
+            example ``resnet18.tv_in1k``.
+        layers: Names of the compared layers of the teacher, for example ``[layer1, layer2, layer3]``. By default
+            those with strides 4, 8 and 16.
+        pre_trained: Whether the teacher starts from ImageNet weights, which timm downloads at the first training. With
+            random weights the accuracy is low. A checkpoint holds all weights.
+        teacher_weights: Local ``.pth`` or ``.safetensors`` file with the weights of the backbone, used instead of the
             download.
-        textures: Folder of images that give simulated anomalies their texture; without it, textures are made from the
-            training images.
-        foreground: Whether simulated anomalies are kept on the object, where one stands out from the background.
+        textures: Folder of images that give simulated anomalies their texture. By default textures come from the
+            training images and from drawn patterns.
+        foreground: Whether simulated anomalies stay on the object. It has no effect where no object stands out from the
+            background.
         known_defects: Folder of images of real defects, each with a mask, such as ``000.png`` with ``000_mask.png``.
             Half of the simulated anomalies are then cut out of these. It is read when training starts.
-        anomaly_map_mode: The map that is reported: ``head_x_normality`` (the map of the head times the normality
-            distances), ``head``, ``sum`` of all distances, or the distances of one branch, ``normality`` or
-            ``abnormality``.
-        image_size: Height and width in pixels that images are resized to, or one number for both; the default is 256.
-            Instead of it, ``pre_processor`` can be given.
-        augment: Whether each training image is rotated, shifted, scaled and brightened a little. It has no effect if
-            the data module has augmentations of its own.
-        validate_every_n_epochs: Epochs between validations, which set the thresholds; it takes precedence over the
-            trainer's ``check_val_every_n_epoch``. By default a training without a length validates about ten times,
-            and one with a length as often as the trainer says. The last model is always validated.
+        anomaly_map_mode: Map that is reported. ``head_x_normality`` is the map of the segmentation head times the
+            distances of the normality branch, and ``head`` is the map of the head alone. ``normality`` and
+            ``abnormality`` are the distances of one branch, and ``sum`` adds those of both.
+        image_size: Size in pixels that images are resized to, one number or ``[height, width]``. By default 256. Sides
+            must be multiples of 32 for the default layers. It excludes ``pre_processor``.
+        augment: Whether each training image is rotated by up to 5 degrees, shifted, scaled and brightened a little. It
+            has no effect if the data module has augmentations of its own.
+        validate_every_n_epochs: Epochs between validations, 1 or more. They set the thresholds. By default a training
+            without a length validates about ten times, and one with a length as often as the trainer says. The last
+            model is always validated.
         check_training_images: Whether up to 1000 training images are scored at the end, to name those that may not be
             good.
-        pre_processor: A pre-processor of Anomalib, True for the default one, False for none.
-        post_processor: A post-processor of Anomalib, True for :class:`DistillationPostProcessor`, False for none.
-        evaluator: An evaluator of Anomalib, True for the default one, False for none.
-        visualizer: A visualizer of Anomalib, True for the default one, False for none.
+        pre_processor: Resizes and normalises images. True for the default one, False for none.
+        post_processor: Turns maps into scores, labels and masks. True for :class:`DistillationPostProcessor`, False for
+            none.
+        evaluator: Computes metrics. True for AUROC and F1 score of images and pixels, False for none.
+        visualizer: Draws pictures of tested and predicted images. True for the default one, False for none.
 
     Raises:
         ValueError: If backbone, layers or mode are unknown, or the input size does not fit the backbone.

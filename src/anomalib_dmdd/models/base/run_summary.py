@@ -1,0 +1,64 @@
+"""Where the files of a run are, and the commands that go on from it."""
+
+import os
+import shlex
+import subprocess
+from pathlib import Path
+
+from anomalib.visualization import Visualizer
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from .prediction_table import PredictionTable
+
+
+class RunSummary(Callback):
+    """Prints at the end of a run where its files are, and after a training the next commands.
+
+    A training ends with its checkpoint and the command that predicts. Its test adds the results and the export. The
+    lines are not logged, because the log of Anomalib breaks long lines, which could then not be copied.
+    """
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Print the lines of the run, after the metrics and in the first process only."""
+        checkpoint = getattr(trainer.checkpoint_callback, "best_model_path", None)
+        lines = results(trainer) if stage in {"test", "predict"} else []
+        if checkpoint and (stage == "fit" or (stage == "test" and trainer.global_step)):  # a test restores no steps
+            options = "--model", type(pl_module).__name__, "--ckpt_path", short(checkpoint)
+            lines.append(f"Checkpoint: {short(checkpoint)}")
+            lines.append("Predict the images of a folder:")
+            lines.append(command("predict", *options, "--data", images_to_predict(trainer)))
+            if stage == "test":
+                lines.append("Export to OpenVINO:")
+                lines.append(command("export", *options, "--export_type", "openvino"))
+        if lines and trainer.is_global_zero:
+            print(*lines, sep="\n")
+
+
+def results(trainer: Trainer) -> list[str]:
+    """Places of table and pictures, if the run has written some."""
+    lines = []
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, PredictionTable) and callback.path:
+            lines.append(f"Scores of {callback.images} images: {short(callback.path)}")
+        if isinstance(callback, Visualizer) and getattr(callback, "output_dir", None):
+            lines.append(f"Pictures: {short(callback.output_dir)}")
+    return lines
+
+
+def images_to_predict(trainer: Trainer) -> str:
+    """A folder of test images, as an example of ``--data``."""
+    data = getattr(getattr(trainer, "datamodule", None), "test_data", None)
+    paths = [] if data is None else list(data.samples["image_path"])
+    return short(Path(paths[-1]).parent) if paths else "path/to/images"
+
+
+def command(*arguments: str) -> str:
+    """A command of Anomalib, indented, with quotes where the shell needs them."""
+    join = shlex.join if os.name == "posix" else subprocess.list2cmdline
+    return f"    {join(['anomalib', *arguments])}"
+
+
+def short(path: str | Path) -> str:
+    """A path relative to the working directory if it lies below it."""
+    path = Path(path).absolute()
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
