@@ -1,5 +1,6 @@
-"""Test and predict write one table each, and never over another's."""
+"""Test and predict write one table each, never over another's, and say where; a training says how to go on."""
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,11 +13,36 @@ from small_models import build
 from anomalib_dmdd import DemoParts
 
 
-def test_tables_of_test_and_predict(parts: DemoParts, demo_root: Path, engine: Callable[..., Engine]) -> None:
+def printed_commands(printed: str) -> dict[str, dict[str, str]]:
+    """Options of the commands among the printed lines, by subcommand."""
+    words = [shlex.split(line)[1:] for line in printed.splitlines() if line.strip().startswith("anomalib ")]
+    return {subcommand: dict(zip(options[::2], options[1::2], strict=True)) for subcommand, *options in words}
+
+
+def test_tables_of_test_and_predict(
+    parts: DemoParts,
+    demo_root: Path,
+    tmp_path: Path,
+    engine: Callable[..., Engine],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
     run, model = engine(max_steps=2, limit_test_batches=1.0), build("Bikd", visualizer=True)
     run.fit(model, datamodule=parts)
+    checkpoint = str(Path(run.best_model_path).relative_to(tmp_path))
+    after_fit = capsys.readouterr().out
+    assert f"Checkpoint: {checkpoint}" in after_fit
+    predicts = {"--model": "Bikd", "--ckpt_path": checkpoint, "--data": str(demo_root / "flange/test/stain")}
+    assert printed_commands(after_fit) == {"predict": predicts}
+
     run.test(model, datamodule=parts, verbose=False)
     folder = Path(run.trainer.default_root_dir)
+    after_test = capsys.readouterr().out
+    exports = {"--model": "Bikd", "--ckpt_path": checkpoint, "--export_type": "openvino"}
+    assert printed_commands(after_test) == {"predict": predicts, "export": exports}
+    assert f"Scores of 56 images: {(folder / 'predictions.csv').relative_to(tmp_path)}" in after_test
+    assert f"Pictures: {(folder / 'images').relative_to(tmp_path)}" in after_test
     tested = pd.read_csv(folder / "predictions.csv")
     images = sorted(str(path) for path in demo_root.rglob("test/*/*.png"))
     assert sorted(tested["file"]) == images
@@ -32,6 +58,7 @@ def test_tables_of_test_and_predict(parts: DemoParts, demo_root: Path, engine: C
 
     some = Path(images[0]).parent
     found = run.predict(model, data_path=some)
+    assert "Checkpoint" not in capsys.readouterr().out
     (picture,) = (path for path in folder.rglob(f"images/**/{Path(images[0]).name}") if some.name in path.parts)
     corner = read_picture(picture)[:, -40:, :100].int()
     reddish = (corner[0] - corner[1] > 100).any()  # the colour of the verdict

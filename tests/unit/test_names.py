@@ -15,6 +15,11 @@ def test_the_nearest_name_comes_first(given: str, nearest: str) -> None:
     assert f"There is no '{given}'. Did you mean {nearest}" in message
 
 
+@pytest.mark.parametrize(("given", "name"), [("DMDD", "Dmdd"), ("mvtec", "MVTec"), ("demoparts", "DemoParts")])
+def test_a_name_in_another_case_gets_no_other_names(given: str, name: str) -> None:
+    assert suggestion(f"dot import path string: {given}").endswith(f"Did you mean {name}?")
+
+
 @pytest.mark.parametrize("message", ["--trainer.max_steps: expected int", "dot import path string: zzzzqqqq"])
 def test_other_errors_stay_as_they_are(message: str) -> None:
     assert suggestion(message) == ""
