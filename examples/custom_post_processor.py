@@ -7,15 +7,17 @@ weights and without any download:
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from anomalib.engine import Engine
+from anomalib.models import AnomalibModule
 from jsonargparse import auto_cli
 from torch import Tensor
 from torch.nn.functional import pad
 
-from anomalib_dmdd import DemoParts, Dmdd
+import anomalib_dmdd
+from anomalib_dmdd import DemoParts
 from anomalib_dmdd.models.base import DistillationPostProcessor
 
 
@@ -43,15 +45,17 @@ class IgnoreBorder(DistillationPostProcessor):
 
 
 def train(
+    model: Literal["Dmdd", "Dskd", "Bikd"] = "Dmdd",
     border: int = 8,
     steps: int = 50,
     image_size: int = 128,
     parts: Path = Path("datasets/DemoParts"),
     out: Path = Path("results"),
-) -> Dmdd:
+) -> AnomalibModule:
     """Train a model with the post-processor and load it from its checkpoint.
 
     Args:
+        model: Name of the model.
         border: Width of the border in pixels of the map.
         steps: Training steps.
         image_size: Height and width in pixels to which images are resized.
@@ -61,20 +65,20 @@ def train(
     Returns:
         Model from the checkpoint.
     """
-    pre_processor = Dmdd.configure_pre_processor((image_size, image_size))
-    model = Dmdd(
+    cls = getattr(anomalib_dmdd, model)
+    network = cls(
         backbone="resnet18",
         pre_trained=False,
-        pre_processor=pre_processor,
+        image_size=image_size,
         post_processor=IgnoreBorder(border),
         visualizer=False,
     )
     data = DemoParts(root=parts)
     engine = Engine(default_root_dir=out, max_steps=steps)
-    engine.fit(model, datamodule=data)
-    engine.test(model, datamodule=data)
+    engine.fit(network, datamodule=data)
+    engine.test(network, datamodule=data)
     # A checkpoint stores the settings of a post-processor but not its code, so the class is passed again.
-    return Dmdd.load_from_checkpoint(engine.best_model_path, post_processor=IgnoreBorder())
+    return cls.load_from_checkpoint(engine.best_model_path, post_processor=IgnoreBorder())
 
 
 if __name__ == "__main__":

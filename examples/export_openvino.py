@@ -1,4 +1,4 @@
-"""Export a trained DMDD to OpenVINO and run it on a folder of images with the inferencer of Anomalib.
+"""Export a trained model to OpenVINO and run it on a folder of images with the inferencer of Anomalib.
 
 python examples/export_openvino.py path/to/model.ckpt parts/new
 """
@@ -10,7 +10,7 @@ from anomalib.deploy import ExportType, OpenVINOInferencer
 from anomalib.engine import Engine
 from jsonargparse import auto_cli
 
-from anomalib_dmdd import Dmdd
+from anomalib_dmdd.trained_model import load_trained
 
 
 def export(checkpoint: Path, images: Path, out: Path = Path("exports")) -> dict[str, float]:
@@ -24,7 +24,7 @@ def export(checkpoint: Path, images: Path, out: Path = Path("exports")) -> dict[
     Returns:
         Score of each image from 0 to 1; at 0.5 and above it is anomalous.
     """
-    model = Dmdd.load_from_checkpoint(checkpoint)
+    model, _ = load_trained(checkpoint)
     path = Engine(default_root_dir=out).export(model, ExportType.OPENVINO, export_root=out)
     print(f"exported: {path}")
 

@@ -13,13 +13,14 @@ import pandas as pd
 import torch
 from anomalib.data import PredictDataset
 from anomalib.engine import Engine
+from anomalib.models import AnomalibModule
 from jsonargparse import auto_cli
 from torchmetrics.functional.classification import binary_recall, binary_specificity
 
-from anomalib_dmdd import Dmdd
+from anomalib_dmdd.trained_model import load_trained
 
 
-def scores_of(engine: Engine, model: Dmdd, folder: Path) -> torch.Tensor:
+def scores_of(engine: Engine, model: AnomalibModule, folder: Path) -> torch.Tensor:
     """Normalised score of each image of a folder."""
     batches = engine.predict(model, dataset=PredictDataset(folder, image_size=model.input_size))
     return torch.cat([batch.pred_score.flatten() for batch in batches])
@@ -44,7 +45,8 @@ def sweep(
     Returns:
         Threshold of the score, share of defects found and of good parts passed, by sensitivity.
     """
-    model = Dmdd.load_from_checkpoint(checkpoint, visualizer=False)
+    model, _ = load_trained(checkpoint)
+    model.visualizer = None
     engine = Engine(default_root_dir=out, logger=False)
     scores = [scores_of(engine, model, folder) for folder in (good, bad)]
     score = torch.cat(scores)

@@ -1,6 +1,6 @@
-r"""Train DMDD on a folder of your own good images and test it on a few defective ones.
+r"""Train a model on a folder of your own good images and test it on a few defective ones.
 
-    python examples/train_on_your_folder.py parts/good parts/defective --masks parts/masks
+    python examples/train_on_your_folder.py parts/good parts/defective --masks parts/masks --model Bikd
 
 Masks are white where the defect is and named like their images. They are optional: without them there are no metrics of
 pixels. Without images and ImageNet weights (a few minutes on a CPU), train on parts that the first command draws:
@@ -12,12 +12,13 @@ pixels. Without images and ImageNet weights (a few minutes on a CPU), train on p
 """
 
 from pathlib import Path
+from typing import Literal
 
 from anomalib.data import Folder
 from anomalib.engine import Engine
 from jsonargparse import auto_cli
 
-from anomalib_dmdd import Dmdd
+import anomalib_dmdd
 
 
 def train(
@@ -25,7 +26,8 @@ def train(
     bad: Path,
     masks: Path | None = None,
     out: Path = Path("results"),
-    backbone: str = "wide_resnet50_2.tv_in1k",
+    model: Literal["Dmdd", "Dskd", "Bikd"] = "Dmdd",
+    backbone: str | None = None,
     pre_trained: bool = True,
     steps: int | None = None,
     image_size: int = 256,
@@ -37,9 +39,10 @@ def train(
         bad: Folder of images with defects; they set the threshold and test the model.
         masks: Folder with a mask for each image with a defect.
         out: Folder of the results.
-        backbone: Name of a timm CNN, the teacher.
+        model: Name of the model.
+        backbone: Name of a timm CNN, the teacher; by default that of the model.
         pre_trained: Whether the teacher has ImageNet weights; with random weights the accuracy is low.
-        steps: Training steps of 16 images; 5000 by default.
+        steps: Training steps of 16 images; by default as many as the method takes.
         image_size: Height and width in pixels to which images are resized.
 
     Returns:
@@ -54,12 +57,10 @@ def train(
         num_workers=0,
         seed=0,  # the same split every time
     )
-    size = (image_size, image_size)
-    model = Dmdd(backbone=backbone, pre_trained=pre_trained, pre_processor=Dmdd.configure_pre_processor(size))
+    settings = {"backbone": backbone} if backbone else {}
+    network = getattr(anomalib_dmdd, model)(pre_trained=pre_trained, image_size=image_size, **settings)
     engine = Engine(default_root_dir=out, max_steps=steps or -1)
-    engine.fit(model, datamodule=data)
-    engine.test(model, datamodule=data)  # prints the metrics and writes a picture of every test image
-    print(f"pictures and weights: {engine.trainer.default_root_dir}")
+    engine.train(network, datamodule=data)  # prints the metrics, and where pictures and weights are
     return Path(engine.best_model_path)
 
 

@@ -38,6 +38,7 @@ def checkpoint(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
         bad=demo_root / "flange" / "test" / "chip",
         masks=demo_root / "flange" / "ground_truth" / "chip",
         out=tmp_path_factory.mktemp("results"),
+        model="Bikd",
         backbone="resnet18",
         pre_trained=False,
         steps=2,
@@ -83,7 +84,8 @@ def test_sweep_threshold(checkpoint: Path, demo_root: Path, tmp_path: Path) -> N
 
 
 def test_custom_post_processor(demo_root: Path, tmp_path: Path) -> None:
-    model = load("custom_post_processor").train(border=12, steps=2, image_size=64, parts=demo_root, out=tmp_path).eval()
+    settings = {"border": 12, "steps": 2, "image_size": 64, "parts": demo_root, "out": tmp_path}
+    model = load("custom_post_processor").train("Dskd", **settings).eval()
     assert model.post_processor.border == 12, "the setting comes back from the checkpoint"
     model.post_processor.enable_normalization = False
     anomaly_map = model(torch.rand(1, 3, 100, 100)).anomaly_map[0, 0]
