@@ -12,7 +12,7 @@ from .prediction_table import PredictionTable
 
 
 class RunSummary(Callback):
-    """Prints where the files of a run are, and the commands that go on from a training.
+    """Prints where the files of a run are, and the next commands.
 
     A training ends with its checkpoint and the command that predicts. Its test adds the results and the export. The
     lines are not logged, because the log of Anomalib breaks long lines, which could then not be copied.

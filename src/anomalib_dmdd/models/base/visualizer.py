@@ -23,7 +23,7 @@ class VerdictVisualizer(ImageVisualizer):
     output_dir: Path | None
 
     def verdict(self, item: ImageItem) -> Image.Image | None:
-        """The picture of an image with its normalised score; None if there is nothing to draw."""
+        """The picture of an image; None if there is nothing to draw."""
         picture: Image.Image | None = self.visualize(item)
         if picture is None or item.pred_score is None or item.pred_label is None:
             return picture

@@ -40,7 +40,7 @@ class DistillationModel(nn.Module):
         self.teacher.calibrate(images)
 
     def layer_distances(self, images: Tensor) -> dict[str, list[Tensor]]:
-        """Distance maps of each branch or student by its name, which show where the anomaly map comes from.
+        """Distance maps of each branch or student, by its name.
 
         Args:
             images: Normalised images ``(N, 3, H, W)``.
