@@ -39,7 +39,8 @@ def test_tables_of_test_and_predict(
     run.test(model, datamodule=parts, verbose=False)
     folder = Path(run.trainer.default_root_dir)
     after_test = capsys.readouterr().out
-    exports = {"--model": "Bikd", "--ckpt_path": checkpoint, "--export_type": "openvino"}
+    root = str(folder.relative_to(tmp_path))
+    exports = {"--model": "Bikd", "--ckpt_path": checkpoint, "--export_type": "openvino", "--export_root": root}
     assert printed_commands(after_test) == {"predict": predicts, "export": exports}
     assert f"Scores of 56 images: {(folder / 'predictions.csv').relative_to(tmp_path)}" in after_test
     assert f"Pictures: {(folder / 'images').relative_to(tmp_path)}" in after_test

@@ -29,7 +29,8 @@ class RunSummary(Callback):
             lines.append(command("predict", *options, "--data", images_to_predict(trainer)))
             if stage == "test":
                 lines.append("Export to OpenVINO:")
-                lines.append(command("export", *options, "--export_type", "openvino"))
+                folder = short(trainer.default_root_dir)
+                lines.append(command("export", *options, "--export_type", "openvino", "--export_root", folder))
         if lines and trainer.is_global_zero:
             print(*lines, sep="\n")
 
