@@ -118,7 +118,7 @@ def test_activations_of_an_unusual_image_do_not_diverge() -> None:
 def test_an_anomaly_raises_the_distances_where_it_is() -> None:
     """After a few steps on pairs of one kind, the abnormality branch is far from the teacher inside the mask."""
     torch.manual_seed(0)
-    model = DmddModel(Teacher("test_resnet", pre_trained=False))
+    model = DmddModel(Teacher("resnet18.tv_in1k", pre_trained=False))
     images = torch.rand(4, 3, 64, 64)
     mask = torch.zeros(4, 1, 64, 64)
     mask[..., :32] = 1
