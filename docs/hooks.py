@@ -56,8 +56,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def formula(source: str, *_: Any, **__: Any) -> str:
-    """A block of LaTeX as MathML, one formula a line."""
-    return "\n".join(f"<p>{convert(line, display='block')}</p>" for line in source.splitlines() if line.strip())
+    """A block of LaTeX as MathML."""
+    return f"<p>{convert(source, display='block')}</p>"
 
 
 class Docstrings(Extension):

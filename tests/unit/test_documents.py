@@ -7,10 +7,10 @@ from types import ModuleType
 
 import pandas as pd
 import pytest
+from documents import DOCUMENTS
+from documents import REPOSITORY as ROOT
 
-DOCS = Path(__file__).parents[2] / "docs"
-ROOT = DOCS.parent
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *ROOT.glob("src/**/*.md")])
+DOCS = ROOT / "docs"
 METRICS = ["image_AUROC", "pixel_AUROC", "pixel_AUPRO"]
 
 
@@ -101,4 +101,4 @@ def test_documents_are_short() -> None:
     lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in DOCUMENTS}
     assert lines[ROOT / "README.md"] <= 120
     assert lines[DOCS / "results.md"] <= 150
-    assert all(count <= 80 for path, count in lines.items() if ROOT / "src" in path.parents)
+    assert all(count <= 120 for path, count in lines.items() if ROOT / "src" in path.parents)
