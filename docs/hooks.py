@@ -22,6 +22,9 @@ PAGES = {
 }
 """Pages of the site that lie elsewhere in the repository, where GitHub shows them, too."""
 
+EQUATIONS = ROOT / "docs/equations"
+"""What the page of a model says after its README."""
+
 LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
 ROLE = re.compile(r":(?:class|data|func|meth|mod):(?=`)")
 
@@ -39,8 +42,17 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Make links into the repository lead to their page, or to a copy of the file in ``files``."""
-    folder = Path(str(page.file.abs_src_path)).parent
+    """Add equations to the page of a model, and mend links."""
+    source = Path(str(page.file.abs_src_path))
+    text = mended(markdown, source.parent, page, config, files)
+    equations = EQUATIONS / f"{source.parent.name}.md"
+    if source.name == "README.md" and equations.is_file():
+        text += "\n" + mended(equations.read_text(encoding="utf-8"), EQUATIONS, page, config, files)
+    return text
+
+
+def mended(markdown: str, folder: Path, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Make links of a text in this folder lead to their page, or to a copy of the file in ``files``."""
     places = {file.abs_src_path: file.src_uri for file in files}
 
     def mend(link: re.Match[str]) -> str:
