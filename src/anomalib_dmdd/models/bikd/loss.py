@@ -15,8 +15,8 @@ from torch.nn import functional as F  # noqa: N812
 from anomalib_dmdd.models.components import (
     ANOMALOUS_CELL,
     anomalous_area,
-    cosine_distance,
     masked_mean,
+    matching_distance,
     self_weighted_mean,
 )
 
@@ -40,7 +40,7 @@ def forward_distillation(features: BikdFeatures) -> Tensor:
         features: Output of the model in training.
     """
     return _total(
-        self_weighted_mean(cosine_distance(student, teacher.detach()))
+        self_weighted_mean(matching_distance(student, teacher.detach()))
         for student, teacher in zip(features.student, features.teacher, strict=True)
     )
 
@@ -57,11 +57,11 @@ def backward_distillation(features: BikdFeatures, mask: Tensor, margin: float = 
         push: Weight w of the last term.
     """
     normal = _total(
-        cosine_distance(teacher, student.detach()).mean()
+        matching_distance(teacher, student.detach()).mean()
         for teacher, student in zip(features.teacher, features.student, strict=True)
     )
     anomalous = [
-        cosine_distance(teacher, student.detach())
+        matching_distance(teacher, student.detach())
         for teacher, student in zip(features.anomalous_teacher, features.anomalous_student, strict=True)
     ]
     areas = [anomalous_area(mask, distance) for distance in anomalous]
@@ -76,7 +76,7 @@ def backward_distillation(features: BikdFeatures, mask: Tensor, margin: float = 
 def teacher_drift(features: BikdFeatures) -> Tensor:
     """Distance of the teacher from the anchor, ``sum_k mean d(T(I), T0(I))``."""
     return _total(
-        cosine_distance(teacher, anchor).mean()
+        matching_distance(teacher, anchor).mean()
         for teacher, anchor in zip(features.teacher, features.anchor, strict=True)
     )
 
@@ -91,7 +91,7 @@ def margin_reached(features: BikdFeatures, mask: Tensor, margin: float = 0.5) ->
         margin: As in :func:`backward_distillation`.
     """
     distances = [
-        cosine_distance(teacher, student)
+        matching_distance(teacher, student)
         for teacher, student in zip(features.anomalous_teacher, features.anomalous_student, strict=True)
     ]
     anomalous = torch.cat([(anomalous_area(mask, distance) >= ANOMALOUS_CELL).flatten() for distance in distances])

@@ -5,6 +5,7 @@ from .choices import check_choice
 from .distance import cosine_distance, geometric_mean, self_weighted_mean, sum_of_layers, upsample
 from .embedding import BottleneckEmbedding
 from .masks import ANOMALOUS_CELL, anomalous_area, masked_mean
+from .matching import matching_distance
 from .model import DistillationModel
 from .normalizer import DistanceNormalizer
 from .residual import conv_bn
@@ -25,6 +26,7 @@ __all__ = [
     "cosine_distance",
     "geometric_mean",
     "masked_mean",
+    "matching_distance",
     "self_weighted_mean",
     "sum_of_layers",
     "upsample",

@@ -14,8 +14,8 @@ from torchvision.ops import sigmoid_focal_loss
 from anomalib_dmdd.models.components import (
     ANOMALOUS_CELL,
     anomalous_area,
-    cosine_distance,
     masked_mean,
+    matching_distance,
     self_weighted_mean,
 )
 
@@ -44,7 +44,7 @@ def normality_guidance(anomalous: Sequence[Tensor], normal: Sequence[Tensor], te
         teacher: T(I), the same shapes.
     """
     terms = [
-        self_weighted_mean(cosine_distance(guided, target)) + self_weighted_mean(cosine_distance(plain, target))
+        self_weighted_mean(matching_distance(guided, target)) + self_weighted_mean(matching_distance(plain, target))
         for guided, plain, target in zip(anomalous, normal, teacher, strict=True)
     ]
     return torch.stack(terms).sum()
@@ -72,11 +72,11 @@ def abnormality_inverse_mimicking(
     """
     terms = []
     for features, target, plain, plain_target in zip(anomalous, anomalous_teacher, normal, teacher, strict=True):
-        distance = cosine_distance(features, target)
+        distance = matching_distance(features, target)
         area = anomalous_area(mask, distance)
         widened = masked_mean(1 - distance, area >= ANOMALOUS_CELL)
         closed = masked_mean(distance, area < NORMAL_CELL)
-        terms.append(0.5 * widened + 0.5 * closed + cosine_distance(plain, plain_target).mean())
+        terms.append(0.5 * widened + 0.5 * closed + matching_distance(plain, plain_target).mean())
     return torch.stack(terms).sum()
 
 

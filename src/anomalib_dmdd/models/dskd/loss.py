@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from anomalib_dmdd.models.components import cosine_distance, self_weighted_mean
+from anomalib_dmdd.models.components import matching_distance, self_weighted_mean
 
 from .torch_model import DskdFeatures
 
@@ -30,7 +30,7 @@ def pyramid_matching(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Te
         >>> bool(pyramid_matching(features, features).abs() < 1e-5)
         True
     """
-    return torch.stack([self_weighted_mean(cosine_distance(s, t)) for s, t in zip(student, teacher, strict=True)]).sum()
+    return torch.stack([self_weighted_mean(matching_distance(s, t)) for s, t in zip(student, teacher, strict=True)]).sum()
 
 
 class DskdLoss(nn.Module):
