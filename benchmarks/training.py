@@ -24,7 +24,6 @@ from collections.abc import Callable, Iterator
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import anomalib.models
@@ -140,7 +139,8 @@ def train(name: str, args: argparse.Namespace, turn: Connection) -> None:
     else:
         watch_parts(model, turns)
     for steps in (WARM_UP, args.steps):
-        data = DataLoader(range(steps), collate_fn=lambda _: ImageBatch(image=torch.rand(args.batch, 3, *[args.size] * 2)))
+        shape = (args.batch, 3, args.size, args.size)
+        data = DataLoader(range(steps), collate_fn=lambda _: ImageBatch(image=torch.rand(shape)))  # noqa: B023
         trainer = Trainer(
             accelerator="gpu" if cuda else "cpu",
             devices=1,
@@ -215,14 +215,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="CSV file to write")
     args = parser.parse_args()
     rows = []
-    for args.backbone, args.batch, args.precision in itertools.product(args.backbones, args.batches, args.precisions):
-        setting = {name: getattr(args, name) for name in ("device", "backbone", "size", "batch", "precision", "compile")}
+    names = ["device", "backbone", "size", "batch", "precision", "compile"]
+    for backbone, batch, precision in itertools.product(args.backbones, args.batches, args.precisions):
+        args.backbone, args.batch, args.precision = backbone, batch, precision
+        setting = {name: getattr(args, name) for name in names}
         rows += [setting | row for row in summary(measure(args), args.batch)]
         table = pd.DataFrame(rows)
-        reference = table[table["model"] == REFERENCE].set_index([*setting])
+        reference = table[table["model"] == REFERENCE].set_index(names)
         for column in ("images_per_s", "memory_MB"):
-            table[f"{column}_ratio"] = table[column] / table[[*setting]].apply(tuple, axis=1).map(reference[column])
-        print(table.drop(columns=[*setting]).tail(len(args.models)).round(3).to_markdown(index=False), flush=True)
+            table[f"{column}_ratio"] = table[column] / table[names].apply(tuple, axis=1).map(reference[column])
+        print(table.drop(columns=names).tail(len(args.models)).round(3).to_markdown(index=False), flush=True)
         print(setting, flush=True)
         if args.out:
             args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from anomalib.data import Batch
 from anomalib.metrics import Evaluator
 from anomalib.models.components import AnomalibModule
@@ -120,8 +119,5 @@ class Dmdd(DistillationMixin, AnomalibModule):
         student = [*self.model.embedding.parameters(), *self.model.decoder.parameters()]
         student += self.model.decouple.parameters()
         return self.with_warmup_cosine(
-            torch.optim.Adam(
-                [{"params": student, "lr": 5e-3}, {"params": self.model.head.parameters(), "lr": 3e-3}],
-                betas=(0.5, 0.999),
-            )
+            self.adam([{"params": student, "lr": 5e-3}, {"params": self.model.head.parameters(), "lr": 3e-3}])
         )

@@ -30,7 +30,8 @@ def pyramid_matching(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Te
         >>> bool(pyramid_matching(features, features).abs() < 1e-5)
         True
     """
-    return torch.stack([self_weighted_mean(matching_distance(s, t)) for s, t in zip(student, teacher, strict=True)]).sum()
+    pairs = zip(student, teacher, strict=True)
+    return torch.stack([self_weighted_mean(matching_distance(*pair)) for pair in pairs]).sum()
 
 
 class DskdLoss(nn.Module):
