@@ -20,6 +20,7 @@ from anomalib_dmdd.models.components import (
     conv_bn,
     cosine_distance,
     geometric_mean,
+    matching_distance,
     upsample,
 )
 
@@ -154,11 +155,12 @@ class DmddModel(DistillationModel):
 
     def distance_maps(self, teacher: list[Tensor], normality: list[Tensor], abnormality: list[Tensor]) -> Tensor:
         """Distances of both branches at the finest resolution, ``(N, 2 * layers, h_1, w_1)``."""
-        maps = [cosine_distance(branch, target) for branch, target in zip(normality, teacher, strict=True)]
-        maps += [cosine_distance(branch, target) for branch, target in zip(abnormality, teacher, strict=True)]
+        distance = matching_distance if self.training else cosine_distance
+        maps = [distance(branch, target) for branch, target in zip(normality, teacher, strict=True)]
+        maps += [distance(branch, target) for branch, target in zip(abnormality, teacher, strict=True)]
         finest = (teacher[0].shape[-2], teacher[0].shape[-1])
         # Corners are not aligned here, because the head compares the layers at one place.
-        return torch.cat([maps[0], *(F.interpolate(distance, finest, mode="bilinear") for distance in maps[1:])], dim=1)
+        return torch.cat([maps[0], *(F.interpolate(coarse, finest, mode="bilinear") for coarse in maps[1:])], dim=1)
 
     def forward(self, images: Tensor, anomalous: Tensor | None = None) -> InferenceBatch | DmddFeatures:
         """Features for the loss in training mode, anomaly maps in evaluation mode.
