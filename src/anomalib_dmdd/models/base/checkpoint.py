@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from anomalib.post_processing import PostProcessor
 
+from anomalib_dmdd.models.components import Tiler
+
 if TYPE_CHECKING:
     from .mixin import DistillationMixin
 
@@ -27,10 +29,11 @@ def describe(model: "DistillationMixin") -> dict[str, str]:
     }
 
 
-def training_facts(datamodule: object) -> dict[str, str]:
-    """Name of the training set and the date of today."""
+def training_facts(datamodule: object, tiler: Tiler | None) -> dict[str, str]:
+    """Name of the training set, the date of today and the size of the tiles, if there are any."""
     names = [getattr(datamodule, name, None) for name in ("name", "category")]
-    return {"dataset": " ".join(filter(None, names)) or "unknown", "trained": date.today().isoformat()}
+    tiles = {} if tiler is None else {"tiles": f"{tiler.tile_size_h}x{tiler.tile_size_w}"}
+    return {"dataset": " ".join(filter(None, names)) or "unknown", "trained": date.today().isoformat(), **tiles}
 
 
 def adopt(model: "DistillationMixin", checkpoint: Mapping[str, Any], *, resume: bool) -> None:
@@ -51,7 +54,7 @@ def adopt(model: "DistillationMixin", checkpoint: Mapping[str, Any], *, resume: 
     if found is None or found["network"] != type(model.model).__name__:
         trained = found["model"] if found else "a model of another package"
         raise ValueError(f"The checkpoint holds {trained}, but the model to load it into is {type(model).__name__}.")
-    model.trained_with = {name: found[name] for name in ("dataset", "trained") if name in found}
+    model.trained_with = {name: found[name] for name in ("dataset", "trained", "tiles") if name in found}
     _adopt_arguments(model, checkpoint["hyper_parameters"], resume=resume)
     _adopt_post_processor(model, found["post_processor"])
 

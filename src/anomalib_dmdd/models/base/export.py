@@ -41,6 +41,7 @@ class ExportMixin:
     post_processor: nn.Module | None
     input_size: tuple[int, int] | None
     hparams: Any
+    model: Any
     trained_with: Mapping[str, str] = MappingProxyType({})
     """Name of the training set and date of the training; part of the checkpoint."""
 
@@ -58,8 +59,27 @@ class ExportMixin:
                 facts[name] = f"{float(getattr(self.post_processor, name)):.8g}"
         return facts
 
+    def _refuse_tiles(self) -> None:
+        """Refuse to export a model of tiles, whose thresholds would not fit the whole images of the file.
+
+        Raises:
+            ValueError: If the model was trained on tiles, or has a tiler now.
+        """
+        if "tiles" in self.trained_with or getattr(self.model, "tiler", None) is not None:
+            raise ValueError(
+                "export: the model was trained on tiles, which exported files cannot hold. Predict with the checkpoint "
+                "and the same TilerConfigurationCallback, or train without it."
+            )
+
+    def to_torch(self, *args: Any, **kwargs: Any) -> Path:
+        """Export as Anomalib does, unless the model works on tiles."""
+        self._refuse_tiles()
+        path: Path = super().to_torch(*args, **kwargs)  # type: ignore[misc]
+        return path
+
     def to_onnx(self, *args: Any, **kwargs: Any) -> Path:
         """Export as Anomalib does, with an opset that needs no conversion and without a line per operation."""
+        self._refuse_tiles()
         with warnings_only("onnx_ir", "onnxscript"):
             path: Path = super().to_onnx(*args, **{"opset_version": OPSET, "verbose": False} | kwargs)  # type: ignore[misc]
         return path

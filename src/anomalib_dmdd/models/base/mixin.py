@@ -84,6 +84,7 @@ class DistillationMixin(ExportMixin, LastModelMixin):  # type: ignore[misc]  # L
     def setup(self, stage: str) -> None:
         """Ensure that there are images to validate with, and that no checkpoint is truncated."""
         super().setup(stage)
+        self._check_tiles()
         self._finite = FiniteGuard()
         if stage == "fit":
             keep_checkpoints_complete(self.trainer)
@@ -96,7 +97,7 @@ class DistillationMixin(ExportMixin, LastModelMixin):  # type: ignore[misc]  # L
             ValueError: If a known defect is also a validation or test image.
         """
         super().on_fit_start()
-        self.trained_with = training_facts(getattr(self.trainer, "datamodule", None))
+        self.trained_with = training_facts(getattr(self.trainer, "datamodule", None), self.model.tiler)
         self.model.load_pretrained()
         if isinstance(simulator := getattr(self, "simulator", None), AnomalySimulator):
             simulator.load_textures()
@@ -119,7 +120,7 @@ class DistillationMixin(ExportMixin, LastModelMixin):  # type: ignore[misc]  # L
                 "features. Use a larger --data.train_batch_size or larger images."
             )
         if self.trainer.global_step == 0:
-            self.model.calibrate(batch.image)
+            self.model.calibrate(*self.model.tiled(batch.image))
 
     def on_train_end(self) -> None:
         """Score the training images with the finished model, unless the user switched it off."""
@@ -197,6 +198,26 @@ class DistillationMixin(ExportMixin, LastModelMixin):  # type: ignore[misc]  # L
             )
         if size and isinstance(self.post_processor, DistillationPostProcessor):
             self.post_processor.check_size(size)
+
+    def _check_tiles(self) -> None:
+        """Refuse tiles that the network cannot process, or that are larger than the images.
+
+        Raises:
+            ValueError: If height or width of a tile does not fit.
+        """
+        if (tiler := self.model.tiler) is None:
+            return
+        tile, divisor = (tiler.tile_size_h, tiler.tile_size_w), self.model.size_divisor
+        if any(side % divisor for side in tile):
+            raise ValueError(
+                f"tile_size: {tile} does not fit. {type(self).__name__} with this backbone needs a height and a width "
+                f"that are multiples of {divisor}."
+            )
+        if self.input_size and any(side < part for side, part in zip(self.input_size, tile, strict=True)):
+            raise ValueError(
+                f"tile_size: {tile} is larger than the images, which are resized to {tuple(self.input_size)}. Choose "
+                "smaller tiles, or larger images with --model.image_size."
+            )
 
     def augmented(self, images: Tensor) -> Tensor:
         """Mildly augmented images ``(N, 3, H, W)``, unless the data module augments them."""

@@ -112,7 +112,8 @@ class Bikd(DistillationMixin, AnomalibModule):
         del args, kwargs
         images = self.augmented(batch.image)
         weight = backward_weight(self.training_progress)
-        anomalous, mask = self.simulator(images) if weight else (None, None)
+        images, *simulated = self.model.tiled(images, *(self.simulator(images) if weight else ()))
+        anomalous, mask = simulated or (None, None)
         features = self.model(images, anomalous)
         terms = self.loss(features, mask, weight)
         if mask is not None:  # signs of a collapse; the README says which values are healthy

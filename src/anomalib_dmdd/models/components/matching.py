@@ -28,7 +28,7 @@ def matching_distance(features: Tensor, target: Tensor) -> Tensor:
         >>> distance.squeeze()
         tensor(0.2929, grad_fn=<SqueezeBackward0>)
     """
-    distance: Tensor = _MatchingDistance.apply(features, target)  # type: ignore[no-untyped-call]
+    distance: Tensor = _MatchingDistance.apply(features, target)
     return distance
 
 
@@ -44,7 +44,7 @@ class _MatchingDistance(torch.autograd.Function):
         return 1 - cosine
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
         features, target, length, target_length, cosine = ctx.saved_tensors
         # With f, t the vectors: d(1 - cos) / df = cos f / |f|^2 - t / (|f| |t|). A short |f| in a denominator counts as

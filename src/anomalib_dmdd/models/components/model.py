@@ -1,9 +1,24 @@
 """The base class of the three networks."""
 
+from typing import Any, Protocol
+
 import torch
 from torch import Tensor, nn
 
 from .teacher import Teacher
+
+
+class Tiler(Protocol):
+    """What tiles images: the ``Tiler`` of Anomalib."""
+
+    tile_size_h: int
+    tile_size_w: int
+
+    def tile(self, image: Tensor) -> Tensor:
+        """Tiles ``(N * T, C, h, w)`` of images ``(N, C, H, W)``."""
+
+    def untile(self, tiles: Tensor) -> Tensor:
+        """Images ``(N, C, H, W)`` of tiles ``(N * T, C, h, w)``."""
 
 
 class DistillationModel(nn.Module):
@@ -18,12 +33,24 @@ class DistillationModel(nn.Module):
     Attributes:
         teacher: The pre-trained network.
         size_divisor: Height and width of an input image must be multiples of this, in pixels.
+        tiler: Cuts images into tiles, each of which passes as an image of its own; Anomalib's
+            ``TilerConfigurationCallback`` sets it. In evaluation mode the maps of the tiles are joined again.
     """
+
+    tiler: Tiler | None = None
 
     def __init__(self, teacher: Teacher) -> None:
         super().__init__()
         self.teacher = teacher
         self.size_divisor = 2 * teacher.reductions[-1]
+        self.register_forward_pre_hook(_tile_for_evaluation)
+        self.register_forward_hook(_join_maps)
+
+    def tiled(self, *batches: Tensor) -> tuple[Tensor, ...]:
+        """Tiles of batches of images or masks ``(N, C, H, W)``, in the same order; without a tiler the batches."""
+        if self.tiler is None:
+            return batches
+        return tuple(self.tiler.tile(batch).to(batch.dtype) for batch in batches)
 
     def use_fast_layout(self) -> None:
         """Store weights with the channels last, in which convolutions are fastest."""
@@ -49,3 +76,16 @@ class DistillationModel(nn.Module):
             For each branch one map ``(N, 1, h_k, w_k)`` per layer of the teacher, shallow to deep.
         """
         raise NotImplementedError
+
+
+def _tile_for_evaluation(network: DistillationModel, images: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Replace the images that a network is called with by their tiles."""
+    return images if network.training else network.tiled(*images)
+
+
+def _join_maps(network: DistillationModel, _images: tuple[Tensor, ...], output: Any) -> Any:  # noqa: ANN401
+    """Join the maps of tiles to those of whole images, an ``InferenceBatch`` in both cases."""
+    if network.training or network.tiler is None:
+        return output
+    anomaly_map = network.tiler.untile(output.anomaly_map).to(output.anomaly_map.dtype)
+    return output._replace(anomaly_map=anomaly_map, pred_score=anomaly_map.amax(dim=(-3, -2, -1)))

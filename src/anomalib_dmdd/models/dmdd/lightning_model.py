@@ -111,7 +111,7 @@ class Dmdd(DistillationMixin, AnomalibModule):
         """Simulate anomalies on the batch and learn from the pairs."""
         del args, kwargs
         images = self.augmented(batch.image)
-        anomalous, mask = self.simulator(images)
+        images, anomalous, mask = self.model.tiled(images, *self.simulator(images))
         return self.log_and_sum(self.loss(self.model(images, anomalous), mask), batch)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:

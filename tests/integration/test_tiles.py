@@ -1,0 +1,54 @@
+"""Images in tiles, as Anomalib's callback sets them: training, prediction, and what is refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from anomalib.callbacks import TilerConfigurationCallback
+from anomalib.engine import Engine
+from small_models import MODELS, build
+
+import anomalib_dmdd
+from anomalib_dmdd import DemoParts
+
+TILE, SIZE = 64, (64, 128)
+
+
+def tiles(tile_size: int = TILE) -> TilerConfigurationCallback:
+    return TilerConfigurationCallback(enable=True, tile_size=tile_size, stride=tile_size)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_each_tile_passes_as_an_image(
+    name: str, parts: DemoParts, engine: Callable[..., Engine], tmp_path: Path
+) -> None:
+    model = build(name, size=SIZE)
+    seen = []
+    model.model.teacher.register_forward_hook(
+        lambda _teacher, images, _: seen.append((model.training, tuple(images[0].shape[1:])))
+    )
+    training = engine(max_steps=5, callbacks=[tiles()])
+    training.fit(model, datamodule=parts)
+    assert {training for training, _ in seen} == {True, False}
+    assert {shape for _, shape in seen} == {(3, TILE, TILE)}, "neither training nor validation saw a whole image"
+
+    trained = getattr(anomalib_dmdd, name).load_from_checkpoint(training.best_model_path, visualizer=False).eval()
+    predicted = engine(callbacks=[tiles()]).predict(trained, datamodule=parts)
+    image = torch.cat([batch.image for batch in predicted])[:2]
+    with torch.no_grad():
+        joined = trained.model(image)
+        trained.model.tiler = None
+        whole = [trained.model(half).anomaly_map for half in image.split(TILE, dim=-1)]
+    torch.testing.assert_close(joined.anomaly_map, torch.cat(whole, dim=-1), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(joined.pred_score.flatten(), joined.anomaly_map.flatten(1).amax(1))
+    with pytest.raises(ValueError, match="export: the model was trained on tiles"):
+        trained.to_torch(tmp_path)
+
+
+@pytest.mark.parametrize(("tile", "message"), [(40, "multiples of 32"), (96, "larger than the images")])
+def test_tiles_that_do_not_fit_are_refused(
+    tile: int, message: str, parts: DemoParts, engine: Callable[..., Engine]
+) -> None:
+    with pytest.raises(ValueError, match=f"tile_size: .* {message}"):
+        engine(max_steps=1, callbacks=[tiles(tile)]).fit(build("Dskd", size=SIZE), datamodule=parts)
