@@ -13,7 +13,9 @@ from anomalib.data import Folder
 from anomalib.engine import Engine
 from lightning import LightningModule, Trainer, seed_everything
 from lightning.pytorch import Callback
+from lightning.pytorch.plugins import MixedPrecision
 from small_models import MODELS, build
+from torch.optim import Optimizer
 
 from anomalib_dmdd import DemoParts
 from anomalib_dmdd.models.base import DefaultLength
@@ -180,3 +182,26 @@ def test_mixed_precision_and_accumulated_gradients(name: str, parts: DemoParts, 
         model, datamodule=parts
     )
     assert all(torch.isfinite(tensor).all() for tensor in model.model.state_dict().values())
+
+
+def test_gradients_are_clipped_in_their_own_scale_under_a_gradient_scaler(
+    parts: DemoParts, engine: EngineFactory
+) -> None:
+    class Norms(Callback):
+        def on_before_optimizer_step(self, _trainer: Trainer, pl_module: LightningModule, _: Optimizer) -> None:
+            gradients = [p.grad for p in pl_module.model.student.parameters() if p.grad is not None]
+            norms.append(float(torch.nn.utils.get_total_norm(gradients)))
+
+    norms: list[float] = []
+    for plugins in ([], [MixedPrecision("16-mixed", device="cpu")]):
+        seed_everything(0)
+        engine(max_steps=1, plugins=plugins, callbacks=[Norms()]).fit(build("Bikd"), datamodule=parts)
+    assert norms[1] == pytest.approx(norms[0], rel=0.1)
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
+def test_weights_in_other_than_single_precision_are_refused(
+    precision: str, parts: DemoParts, engine: EngineFactory
+) -> None:
+    with pytest.raises(ValueError, match=f"trainer.precision: {precision} is not possible"):
+        engine(max_steps=1, precision=precision).fit(build("Dskd"), datamodule=parts)

@@ -10,6 +10,7 @@ from anomalib import LearningType
 from anomalib.data import Batch
 from anomalib.pre_processing import PreProcessor
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
@@ -84,6 +85,7 @@ class DistillationMixin(ExportMixin, LastModelMixin):  # type: ignore[misc]  # L
     def setup(self, stage: str) -> None:
         """Ensure that there are images to validate with, and that no checkpoint is truncated."""
         super().setup(stage)
+        self._check_precision()
         self._check_tiles()
         self._finite = FiniteGuard()
         if stage == "fit":
@@ -150,9 +152,15 @@ class DistillationMixin(ExportMixin, LastModelMixin):  # type: ignore[misc]  # L
         Args:
             parameters: As for :class:`torch.optim.Adam`.
         """
-        # With a gradient scaler, a fused optimiser gets scaled gradients, and so would what clips them before.
-        scaled = self._trainer is not None and getattr(self._trainer.precision_plugin, "scaler", None) is not None
-        return Adam(parameters, betas=(0.5, 0.999), fused=not scaled and self.device.type in {"cpu", "cuda"})
+        # A fused optimiser gets the scaled gradients of a gradient scaler, and so would what clips them. For the same
+        # reason Lightning refuses to clip with it in any mixed precision.
+        trainer = self._trainer
+        refused = (
+            trainer is not None
+            and isinstance(trainer.precision_plugin, MixedPrecision)
+            and (trainer.precision_plugin.scaler is not None or bool(trainer.gradient_clip_val))
+        )
+        return Adam(parameters, betas=(0.5, 0.999), fused=not refused and self.device.type in {"cpu", "cuda"})
 
     @classmethod
     def configure_visualizer(cls) -> VerdictVisualizer:
@@ -198,6 +206,18 @@ class DistillationMixin(ExportMixin, LastModelMixin):  # type: ignore[misc]  # L
             )
         if size and isinstance(self.post_processor, DistillationPostProcessor):
             self.post_processor.check_size(size)
+
+    def _check_precision(self) -> None:
+        """Refuse precisions of the weights for which Anomalib does not convert the images.
+
+        Raises:
+            ValueError: If the weights are in half or double precision.
+        """
+        if (precision := str(self.trainer.precision)) in {"16-true", "bf16-true", "64-true"}:
+            raise ValueError(
+                f"trainer.precision: {precision} is not possible, because Anomalib leaves images in single "
+                "precision. Choose 32-true, bf16-mixed or 16-mixed."
+            )
 
     def _check_tiles(self) -> None:
         """Refuse tiles that the network cannot process, or that are larger than the images.
