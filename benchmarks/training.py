@@ -155,8 +155,8 @@ def train(name: str, args: argparse.Namespace, turn: Connection) -> None:
         )
         trainer.fit(model, data)
     memory = peak_megabytes(cuda) - (0 if cuda else before)
-    model.eval()
-    images = torch.rand(shape, device=model.device)
+    model.eval().to(args.device)  # Lightning has left it on the CPU
+    images = torch.rand(shape, device=args.device)
     start = clock()
     with torch.inference_mode():
         model(images)

@@ -13,6 +13,8 @@ A document marks the place of a table with ``<!-- table: NAME -->`` and ``<!-- e
 - ``baselines_128`` and ``baselines_256``: models of Anomalib at these image sizes
 - ``latency``: time per image as a multiple of the teacher alone
 - ``counters``: where the time of an image goes in OpenVINO
+- ``training``: speed and memory of a training, as a multiple of RD4AD's, and the share of each part of a step
+- ``large``: one image of 1024x1024
 - ``exports``: accuracy and size of the kinds of export
 - ``known_defects``: accuracy on unseen defects, with and without known ones
 """
@@ -151,6 +153,33 @@ def counters(csv: Path = DOCS / "results" / "counters.csv") -> str:
     return str(table.to_markdown(index=False, disable_numparse=True, colalign=["left", *["right"] * (len(kinds) + 1)]))
 
 
+def training(csv: Path = DOCS / "results" / "training.csv") -> str:
+    """Speed of a training as a multiple of ReverseDistillation's, a row per model."""
+    rows = pd.read_csv(csv)
+    speed = rows.pivot_table(index="model", columns="precision", values="images_per_s_ratio")
+    mixed = rows[rows["precision"] == "bf16-mixed"].set_index("model")
+    shares = {f"{part}_share": f"{part} (%)" for part in ("synthesis", "teacher", "student", "loss", "backward")}
+    columns = {"speed FP32": speed["32-true"], "speed bf16": speed["bf16-mixed"], "memory": mixed["memory_MB_ratio"]}
+    table = pd.DataFrame(columns).sort_values("speed bf16", ascending=False).map(lambda value: f"{value:.2f}")
+    percent = (100 * mixed[[*shares]]).rename(columns=shares)
+    table = table.join(percent.map(lambda value: "-" if pd.isna(value) else f"{value:.0f}")).reset_index()
+    return str(table.to_markdown(index=False, disable_numparse=True, colalign=["left", *["right"] * 8]))
+
+
+def large(csv: Path = DOCS / "results" / "training_1024.csv") -> str:
+    """Seconds and memory for one image of 1024x1024, a row per model."""
+    rows = pd.read_csv(csv)
+    table = pd.DataFrame(
+        {
+            "model": rows["model"],
+            "training step (s)": (rows["batch"] / rows["images_per_s"]).map("{:.1f}".format),
+            "training (MB)": rows["memory_MB"].map("{:.0f}".format),
+            "prediction (s)": rows["prediction_s"].map("{:.1f}".format),
+        }
+    )
+    return str(table.to_markdown(index=False, disable_numparse=True, colalign=["left", *["right"] * 3]))
+
+
 def exports(csv: Path = DOCS / "results" / "quantization.csv") -> str:
     """Accuracy and size of the kinds of export, a row per model and kind."""
     rows = pd.read_csv(csv)
@@ -218,6 +247,7 @@ def tables() -> dict[str, str]:
         | {f"variants_{model}": variants(development(variants=True), model) for model in OURS}
         | {metric: by_set(runs, metric) for metric in METRICS}
         | {f"baselines_{size}": baselines(size) for size in (128, 256)}
+        | {"training": training(), "large": large()}
         | {"latency": latency(), "counters": counters(), "exports": exports(), "known_defects": known_defects()}
     )
 

@@ -29,6 +29,8 @@ NOT_PARSED = {
     "python3": "makes an environment",
     "ruff": ".ci/run runs it",
     "source": "is part of the shell",
+    "srun": "needs a cluster",
+    "torchrun": "needs two machines",
 }
 """Not checked, by the first word, and the reason."""
 

@@ -30,7 +30,7 @@ def describe(model: "DistillationMixin") -> dict[str, str]:
 
 
 def training_facts(datamodule: object, tiler: Tiler | None) -> dict[str, str]:
-    """Name of the training set, the date of today and the size of the tiles, if there are any."""
+    """Name of the training set, the date of today, and the size of tiles."""
     names = [getattr(datamodule, name, None) for name in ("name", "category")]
     tiles = {} if tiler is None else {"tiles": f"{tiler.tile_size_h}x{tiler.tile_size_w}"}
     return {"dataset": " ".join(filter(None, names)) or "unknown", "trained": date.today().isoformat(), **tiles}

@@ -60,7 +60,9 @@ class ExportMixin:
         return facts
 
     def _refuse_tiles(self) -> None:
-        """Refuse to export a model of tiles, whose thresholds would not fit the whole images of the file.
+        """Refuse to export a model of tiles.
+
+        Its thresholds would not fit the whole images that an exported file takes.
 
         Raises:
             ValueError: If the model was trained on tiles, or has a tiler now.

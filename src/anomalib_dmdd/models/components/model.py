@@ -47,7 +47,10 @@ class DistillationModel(nn.Module):
         self.register_forward_hook(_join_maps)
 
     def tiled(self, *batches: Tensor) -> tuple[Tensor, ...]:
-        """Tiles of batches of images or masks ``(N, C, H, W)``, in the same order; without a tiler the batches."""
+        """Tiles of batches of images or masks ``(N, C, H, W)``.
+
+        Without a tiler, the batches themselves are returned.
+        """
         if self.tiler is None:
             return batches
         return tuple(self.tiler.tile(batch).to(batch.dtype) for batch in batches)
