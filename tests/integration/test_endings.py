@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from anomalib.data import Folder
+from anomalib.data import Folder, ImageBatch
 from anomalib.engine import Engine
 from anomalib.metrics import AUROC, Evaluator
 from anomalib.models import AnomalibModule
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from small_models import MODELS, build
+from torch.utils.data import DataLoader
 
 from anomalib_dmdd import DemoParts, Dskd
 from anomalib_dmdd.models.base import DefaultLength
@@ -215,3 +216,10 @@ def test_train_with_a_checkpoint_tests_what_it_has_trained(
     assert model.threshold_age.weights == 2
     given = Dskd.load_from_checkpoint(first.best_model_path).state_dict()
     assert all(torch.equal(value, given[key]) for key, value in model.state_dict().items())
+
+
+def test_a_training_on_a_plain_data_loader_ends_with_a_model_without_thresholds(engine: EngineFactory) -> None:
+    images = DataLoader(range(2), collate_fn=lambda _: ImageBatch(image=torch.rand(4, 3, 64, 64)))
+    training = engine(max_steps=2)
+    training.fit(build("Dskd"), train_dataloaders=images)
+    assert kept(training)["state_dict"]["post_processor._image_threshold"].isnan()

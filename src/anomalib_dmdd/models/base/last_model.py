@@ -41,7 +41,9 @@ def keeps_a_model(trainer: Trainer) -> bool:
 
 
 def validate_now(trainer: Trainer) -> None:
-    """Run a validation from a hook of the training, as Lightning's training loop does."""
+    """Run a validation from a hook of the training, as Lightning's training loop does; nothing without its data."""
+    if not trainer.enable_validation:
+        return
     trainer.validating = True
     trainer.fit_loop.epoch_loop.val_loop.run()
     trainer.training = True
