@@ -41,7 +41,7 @@ def keeps_a_model(trainer: Trainer) -> bool:
 
 
 def validate_now(trainer: Trainer) -> None:
-    """Run a validation from a hook of the training, as Lightning's training loop does; nothing without its data."""
+    """Run a validation from a hook of the training, if there is data for it."""
     if not trainer.enable_validation:
         return
     trainer.validating = True
