@@ -17,7 +17,7 @@ from torch import Tensor
 from anomalib_dmdd.models.base import DistillationMixin, zero_of
 from anomalib_dmdd.synthesis import AnomalySimulator, MildAugmentation
 
-from .loss import BikdLoss, margin_reached
+from .loss import BikdLoss, margin_reached, teacher_drift
 from .torch_model import BikdModel
 
 TEACHER_GRADIENT_NORM = 1.0
@@ -115,14 +115,13 @@ class Bikd(DistillationMixin, AnomalibModule):
         images, *simulated = self.model.tiled(images, *(self.simulator(images) if weight else ()))
         anomalous, mask = simulated or (None, None)
         features = self.model(images, anomalous)
-        terms = self.loss(features, mask, weight)
         if mask is not None:  # signs of a collapse; the README says which values are healthy
             signs = {
-                "teacher_drift": terms.anchor.detach() / (self.loss.anchor * len(features.teacher)),
+                "teacher_drift": teacher_drift(features).detach() / len(features.teacher),
                 "margin_reached": margin_reached(features, mask, self.loss.margin),
             }
             self.log_dict(signs, batch_size=len(images))
-        loss = self.log_and_sum(terms, batch)
+        loss = self.log_and_sum(self.loss(features, mask, weight), batch)
         return loss if weight else loss + zero_of(self.teacher_parameters())
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
