@@ -115,13 +115,15 @@ class Bikd(DistillationMixin, AnomalibModule):
         images, *simulated = self.model.tiled(images, *(self.simulator(images) if weight else ()))
         anomalous, mask = simulated or (None, None)
         features = self.model(images, anomalous)
+        terms = self.loss(features, mask, weight)
         if mask is not None:  # signs of a collapse; the README says which values are healthy
+            drift = terms.anchor / self.loss.anchor if self.loss.anchor else teacher_drift(features)
             signs = {
-                "teacher_drift": teacher_drift(features).detach() / len(features.teacher),
+                "teacher_drift": drift.detach() / len(features.teacher),
                 "margin_reached": margin_reached(features, mask, self.loss.margin),
             }
             self.log_dict(signs, batch_size=len(images))
-        loss = self.log_and_sum(self.loss(features, mask, weight), batch)
+        loss = self.log_and_sum(terms, batch)
         return loss if weight else loss + zero_of(self.teacher_parameters())
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
