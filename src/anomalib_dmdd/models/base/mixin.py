@@ -10,11 +10,10 @@ from anomalib import LearningType
 from anomalib.data import Batch
 from anomalib.pre_processing import PreProcessor
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 
 from anomalib_dmdd.models.components import DistillationModel, Teacher
 from anomalib_dmdd.synthesis import AnomalySimulator, MildAugmentation
@@ -36,6 +35,7 @@ from .run_folder import make_latest_a_link
 from .run_summary import RunSummary
 from .schedule import with_warmup_cosine
 from .tested_images import refuse_tested_defects
+from .time_left import TimeLeft
 from .training_images import report_training_images
 from .visualizer import VerdictVisualizer
 
@@ -146,22 +146,6 @@ class DistillationMixin(ExportMixin, LastModelMixin):  # type: ignore[misc]  # L
             logger.info("%s trains for %d epochs, %d steps.", type(self).__name__, epochs, steps)
         return with_warmup_cosine(optimizer, lambda: self.training_progress)
 
-    def adam(self, parameters: Any) -> Adam:  # noqa: ANN401  # tensors, or groups of them with settings
-        """Adam with the momenta of RD4AD, in one kernel where that is possible.
-
-        Args:
-            parameters: As for :class:`torch.optim.Adam`.
-        """
-        # A fused optimiser gets the scaled gradients of a gradient scaler, and so would what clips them. For the same
-        # reason Lightning refuses to clip with it in any mixed precision.
-        trainer = self._trainer
-        refused = (
-            trainer is not None
-            and isinstance(trainer.precision_plugin, MixedPrecision)
-            and (trainer.precision_plugin.scaler is not None or bool(trainer.gradient_clip_val))
-        )
-        return Adam(parameters, betas=(0.5, 0.999), fused=not refused and self.device.type in {"cpu", "cuda"})
-
     @classmethod
     def configure_visualizer(cls) -> VerdictVisualizer:
         """Pictures with score and verdict."""
@@ -262,8 +246,8 @@ class DistillationMixin(ExportMixin, LastModelMixin):  # type: ignore[misc]  # L
         return loss
 
     def configure_callbacks(self) -> list[Callback]:
-        """Callbacks of Anomalib, and those for broken files, seeds, replicas, table, maps and summary."""
-        own = [ImageFileReport(), StepSeeds(), EqualReplicas(), PredictionTable(), MapFiles(), RunSummary()]
+        """Callbacks of Anomalib, and those for broken files, seeds, replicas, time left, table, maps and summary."""
+        own = [ImageFileReport(), StepSeeds(), EqualReplicas(), TimeLeft(), PredictionTable(), MapFiles(), RunSummary()]
         return [*super().configure_callbacks(), *own]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

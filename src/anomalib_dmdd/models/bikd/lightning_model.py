@@ -129,11 +129,12 @@ class Bikd(DistillationMixin, AnomalibModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """One Adam with two parameter groups, because the gradients of student and teacher are disjoint."""
         return self.with_warmup_cosine(
-            self.adam(
+            torch.optim.Adam(
                 [
                     {"params": self.model.student.parameters(), "lr": 5e-3},
                     {"params": self.teacher_parameters(), "lr": 1e-4},
-                ]
+                ],
+                betas=(0.5, 0.999),
             )
         )
 

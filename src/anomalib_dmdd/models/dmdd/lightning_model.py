@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from anomalib.data import Batch
 from anomalib.metrics import Evaluator
 from anomalib.models.components import AnomalibModule
@@ -75,7 +76,7 @@ class Dmdd(DistillationMixin, AnomalibModule):
 
     def __init__(
         self,
-        backbone: str = "wide_resnet50_2.tv_in1k",
+        backbone: str = "resnet18.tv_in1k",
         layers: Sequence[str] | None = None,
         pre_trained: bool = True,
         teacher_weights: str | Path | None = None,
@@ -119,5 +120,8 @@ class Dmdd(DistillationMixin, AnomalibModule):
         student = [*self.model.embedding.parameters(), *self.model.decoder.parameters()]
         student += self.model.decouple.parameters()
         return self.with_warmup_cosine(
-            self.adam([{"params": student, "lr": 5e-3}, {"params": self.model.head.parameters(), "lr": 3e-3}])
+            torch.optim.Adam(
+                [{"params": student, "lr": 5e-3}, {"params": self.model.head.parameters(), "lr": 3e-3}],
+                betas=(0.5, 0.999),
+            )
         )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 from anomalib.data import Batch
 from anomalib.metrics import Evaluator
 from anomalib.models.components import AnomalibModule
@@ -113,4 +114,4 @@ class Dskd(DistillationMixin, AnomalibModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Adam for both students and the embedding, with the settings of RD4AD."""
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        return self.with_warmup_cosine(self.adam([{"params": trained, "lr": 5e-3}]))
+        return self.with_warmup_cosine(torch.optim.Adam(trained, lr=5e-3, betas=(0.5, 0.999)))
