@@ -15,9 +15,9 @@ from typing import Any
 
 import pandas as pd
 import torch
-from anomalib.data import ImageBatch, MVTecAD
+from anomalib.data import MVTecAD
 from anomalib.engine import Engine
-from anomalib.metrics import AUPRO, AUROC
+from held_out import accuracy, copy_without, evenly_spaced, mask_of
 from lightning import seed_everything
 
 import anomalib_dmdd
@@ -55,21 +55,13 @@ def split(args: argparse.Namespace, known: int, seed: int) -> tuple[Path, Path]:
         Root of the new category, and the folder of the known defects.
     """
     root = args.out / "data"
-    shutil.rmtree(root, ignore_errors=True)
     images = sorted((args.category / "test" / args.kind).iterdir())
-    held_out = [images[index * len(images) // args.held_out] for index in range(args.held_out)]
+    held_out = evenly_spaced(images, args.held_out)
     order = torch.randperm(args.held_out, generator=torch.Generator().manual_seed(seed)).tolist()
-    names = {path.stem for path in held_out}
-
-    def skip(folder: str, files: list[str]) -> list[str]:
-        same_kind = Path(folder).name == args.kind
-        return [name for name in files if same_kind and Path(name).stem.removesuffix("_mask") in names]
-
-    shutil.copytree(args.category, root / args.category.name, ignore=skip)
+    copy_without(args.category, root, held_out)
     teaching = root / "known"
     for path in (held_out[index] for index in order[:known]):
-        mask = args.category / "ground_truth" / args.kind / f"{path.stem}_mask.png"
-        for source, folder in ((path, teaching / args.kind), (mask, teaching / "ground_truth" / args.kind)):
+        for source, folder in ((path, teaching / args.kind), (mask_of(path), teaching / "ground_truth" / args.kind)):
             folder.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, folder)
     return root, teaching
@@ -94,27 +86,13 @@ def train_and_test(args: argparse.Namespace, known: int, seed: int) -> list[dict
     start = time.monotonic()
     engine.fit(model, datamodule=data)
     seconds = round(time.monotonic() - start)
-    batches = engine.predict(model, dataloaders=data.test_dataloader())
-    run = dict(zip(RUN, run_key(args, known, seed), strict=True))
-    return [run | row | {"train_seconds": seconds} for row in by_kind(batches)]
-
-
-def by_kind(batches: list[ImageBatch]) -> list[dict[str, Any]]:
-    """Image AUROC and AUPRO of each kind of defect, each with all good images."""
-    items = [item for batch in batches for item in batch.items]
+    items = [item for batch in engine.predict(model, dataloaders=data.test_dataloader()) for item in batch.items]
     kinds = [Path(item.image_path).parent.name for item in items]
+    run = dict(zip(RUN, run_key(args, known, seed), strict=True))
     rows = []
     for kind in sorted(set(kinds) - {"good"}):
         chosen = [item for item, of in zip(items, kinds, strict=True) if of in {kind, "good"}]
-        batch = ImageBatch.collate(chosen)
-        row: dict[str, Any] = {"tested": kind, "images": len(chosen)}
-        for name, metric in (
-            ("image_AUROC", AUROC(["pred_score", "gt_label"])),
-            ("pixel_AUPRO", AUPRO(["anomaly_map", "gt_mask"])),
-        ):
-            metric.update(batch)
-            row[name] = round(float(metric.compute()), 4)
-        rows.append(row)
+        rows.append(run | {"tested": kind} | accuracy(chosen) | {"train_seconds": seconds})
     return rows
 
 

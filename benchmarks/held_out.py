@@ -1,0 +1,57 @@
+"""Categories without some of their test images, and accuracy on what is left."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from anomalib.data import ImageBatch, ImageItem
+from anomalib.metrics import AUPRO, AUROC
+
+Item = TypeVar("Item")
+
+
+def evenly_spaced(items: Sequence[Item], count: int) -> list[Item]:
+    """So many of the items, in their order.
+
+    Example:
+        >>> evenly_spaced("abcdef", 3)
+        ['a', 'c', 'e']
+    """
+    return [items[index * len(items) // count] for index in range(count)]
+
+
+def mask_of(image: Path) -> Path:
+    """Mask of a defective test image in the layout of MVTec AD."""
+    category, kind = image.parents[2], image.parent.name
+    return category / "ground_truth" / kind / f"{image.stem}_mask.png"
+
+
+def copy_without(category: Path, root: Path, held_out: Sequence[Path]) -> None:
+    """Copy a category below a new root, without some of its defective test images and their masks.
+
+    Args:
+        category: Folder in the layout of MVTec AD.
+        root: New folder. What it held is deleted.
+        held_out: Test images of the category that are not copied.
+    """
+    left_out = {*held_out, *map(mask_of, held_out)}
+
+    def skip(folder: str, files: list[str]) -> list[str]:
+        return [name for name in files if Path(folder, name) in left_out]
+
+    shutil.rmtree(root, ignore_errors=True)
+    shutil.copytree(category, root / category.name, ignore=skip)
+
+
+def accuracy(items: Sequence[ImageItem]) -> dict[str, Any]:
+    """Number of predicted images, their image AUROC and AUPRO as shares from 0 to 1."""
+    batch = ImageBatch.collate(items)
+    row: dict[str, Any] = {"images": len(items)}
+    for name, metric in (
+        ("image_AUROC", AUROC(["pred_score", "gt_label"])),
+        ("pixel_AUPRO", AUPRO(["anomaly_map", "gt_mask"])),
+    ):
+        metric.update(batch)
+        row[name] = round(float(metric.compute()), 4)
+    return row

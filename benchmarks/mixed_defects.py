@@ -1,0 +1,123 @@
+r"""Measure what defective images among the good training images cost, and how many of them the log names.
+
+    python benchmarks/mixed_defects.py path/to/images/tile --shares 0 0.05 0.1 --seeds 0
+
+The folder is a category in the layout of MVTec AD. Defects of all kinds are taken out of the test images and added to
+the good training images, until they are the given share of these. The images of the largest share are never tested, so
+all runs are tested on the same images. Rows are added to FOLDER/mixed_defects.csv; those that are there are not
+measured again.
+"""
+
+import argparse
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from anomalib.data import MVTecAD
+from anomalib.engine import Engine
+from held_out import accuracy, copy_without, evenly_spaced
+from lightning import seed_everything
+
+import anomalib_dmdd
+
+RUN = ["model", "category", "image_size", "steps", "share", "seed"]
+"""Columns that name a run."""
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("category", type=Path, help="folder of a category in the layout of MVTec AD")
+    parser.add_argument("--shares", type=float, nargs="+", default=[0, 0.05, 0.1], help="of the training images")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--model", default="Dmdd", choices=["Dmdd", "Dskd", "Bikd"])
+    parser.add_argument("--backbone", default="resnet18.tv_in1k")
+    parser.add_argument("--image_size", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--precision", default="bf16-mixed")
+    parser.add_argument("--out", type=Path, default=Path("results/mixed_defects"))
+    args = parser.parse_args()
+    if not (args.category / "train" / "good").is_dir():
+        parser.error(f"There is no folder {args.category / 'train' / 'good'}.")
+    if not all(0 <= share < 1 for share in args.shares):
+        parser.error("--shares: each must be at least 0 and less than 1.")
+    return args
+
+
+def mix(args: argparse.Namespace, share: float, seed: int) -> tuple[Path, set[str]]:
+    """Copy the category, with a share of defective images among the good ones for training.
+
+    Returns:
+        Root of the new category, and the names of the added images.
+    """
+    good = len(list((args.category / "train" / "good").iterdir()))
+    counts = {share: round(good * share / (1 - share)) for share in {*args.shares, share}}
+    defects = sorted(path for path in (args.category / "test").glob("*/*") if path.parent.name != "good")
+    held_out = evenly_spaced(defects, max(counts.values()))
+    order = torch.randperm(len(held_out), generator=torch.Generator().manual_seed(seed)).tolist()
+    root = args.out / "data"
+    copy_without(args.category, root, held_out)
+    added = set()
+    for path in (held_out[index] for index in order[: counts[share]]):
+        name = f"mixed_{path.parent.name}_{path.name}"
+        shutil.copy(path, root / args.category.name / "train" / "good" / name)
+        added.add(name)
+    return root, added
+
+
+def train_and_test(args: argparse.Namespace, share: float, seed: int) -> dict[str, Any]:
+    """One training and its row."""
+    root, added = mix(args, share, seed)
+    seed_everything(seed, workers=True)
+    model = getattr(anomalib_dmdd, args.model)(
+        backbone=args.backbone, image_size=args.image_size, visualizer=False, evaluator=False
+    )
+    data = MVTecAD(root=root, category=args.category.name, train_batch_size=16, eval_batch_size=32, num_workers=0)
+    engine = Engine(
+        default_root_dir=args.out / "runs",
+        logger=False,
+        max_steps=args.steps,
+        precision=args.precision,
+        enable_progress_bar=False,
+    )
+    start = time.monotonic()
+    engine.fit(model, datamodule=data)
+    seconds = round(time.monotonic() - start)
+    scores = pd.read_csv(Path(engine.trainer.default_root_dir) / "training_images.csv")  # the highest first
+    scores["mixed"] = [Path(file).name in added for file in scores["file"]]
+    items = [item for batch in engine.predict(model, dataloaders=data.test_dataloader()) for item in batch.items]
+    named = {
+        "mixed": len(added),
+        "first": int(scores["mixed"][: len(added)].sum()),
+        "named": int(scores["stands_out"].sum()),
+        "named_mixed": int((scores["stands_out"] & scores["mixed"]).sum()),
+    }
+    run = dict(zip(RUN, run_key(args, share, seed), strict=True))
+    return run | accuracy(items) | named | {"train_seconds": seconds}
+
+
+def run_key(args: argparse.Namespace, share: float, seed: int) -> tuple[Any, ...]:
+    """Values of the columns that name a run."""
+    return args.model, args.category.name, args.image_size, args.steps, share, seed
+
+
+def main() -> None:
+    """Run what is left to do, and add a row for each run."""
+    args = arguments()
+    args.out.mkdir(parents=True, exist_ok=True)
+    csv = args.out / "mixed_defects.csv"
+    done = set(pd.read_csv(csv)[RUN].itertuples(index=False, name=None)) if csv.exists() else set()
+    for seed in args.seeds:
+        for share in args.shares:
+            if run_key(args, share, seed) in done:
+                continue
+            row = pd.DataFrame([train_and_test(args, share, seed)])
+            row.to_csv(csv, index=False, mode="a", header=not csv.exists())
+            print(row.to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
