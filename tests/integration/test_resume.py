@@ -98,7 +98,7 @@ def test_runs_in_different_folders_repeat_each_other(demo_root: Path, tmp_path: 
         environment = os.environ | {"PYTHONPATH": search, "PYTHONHASHSEED": hash_seed}
         run([sys.executable, str(script), str(root), str(out)], env=environment, check=True, capture_output=True)
         results.append(torch.load(out / "results.pt", weights_only=True))
-    assert len(results[0]) == 6
+    assert len(results[0]) == 4
     for name, first in results[0].items():
         different = [key for key in first if not torch.equal(*(torch.as_tensor(r[name][key]) for r in results))]
         assert not different, name
