@@ -77,19 +77,29 @@ class BikdWithOneCompressingBlock(Bikd):
         _keep_one_block(self.model)
 
 
-VARIANTS: dict[str, dict[str, Any]] = {
-    "Dmdd without augmentation": {"class_path": "anomalib_dmdd.Dmdd", "init_args": {"augment": False}},
-    "Dmdd without dropout": {"class_path": "variants.DmddWithoutDropout"},
-    "Dmdd with flat loss": {"class_path": "variants.DmddWithFlatLoss"},
-    "Dmdd with median": {"class_path": "variants.DmddWithMedian"},
-    "Dskd without augmentation": {"class_path": "anomalib_dmdd.Dskd", "init_args": {"augment": False}},
-    "Dskd with dropout": {"class_path": "variants.DskdWithDropout"},
-    "Bikd without augmentation": {"class_path": "anomalib_dmdd.Bikd", "init_args": {"augment": False}},
-    "Bikd with dropout": {"class_path": "variants.BikdWithDropout"},
-} | {
-    f"{name} with one compressing block": {"class_path": f"variants.{name}WithOneCompressingBlock"}
-    for name in ("Dmdd", "Dskd", "Bikd")
-}
+VARIANTS: dict[str, dict[str, Any]] = (
+    {
+        "Dmdd without augmentation": {"class_path": "anomalib_dmdd.Dmdd", "init_args": {"augment": False}},
+        "Dmdd without dropout": {"class_path": "variants.DmddWithoutDropout"},
+        "Dmdd with flat loss": {"class_path": "variants.DmddWithFlatLoss"},
+        "Dmdd with median": {"class_path": "variants.DmddWithMedian"},
+        "Dskd without augmentation": {"class_path": "anomalib_dmdd.Dskd", "init_args": {"augment": False}},
+        "Dskd with dropout": {"class_path": "variants.DskdWithDropout"},
+        "Bikd without augmentation": {"class_path": "anomalib_dmdd.Bikd", "init_args": {"augment": False}},
+        "Bikd with dropout": {"class_path": "variants.BikdWithDropout"},
+    }
+    | {
+        f"{name} with one compressing block": {"class_path": f"variants.{name}WithOneCompressingBlock"}
+        for name in ("Dmdd", "Dskd", "Bikd")
+    }
+    | {
+        f"{name} with MobileNetV2": {
+            "class_path": f"anomalib_dmdd.{name}",
+            "init_args": {"backbone": "mobilenetv2_100.ra_in1k"},
+        }
+        for name in ("Dmdd", "Dskd", "Bikd")
+    }
+)
 """Label of each variant, and its entry in the ``models`` of a comparison. The first word is the present default."""
 
 

@@ -115,7 +115,7 @@ def make_pictures(sources: Sources, pixel_threshold: float, folder: Path, stem: 
     if image is not None and (values := _open(sources.anomaly_map, "L")) is not None:
         heat = np.asarray(values, np.float32) / np.float32(255)  # (h, w), from 0 to 1
         pictures[MAP] = draw_overlay(np.asarray(image), heat, pixel_threshold)
-    pictures["known defect"] = _open(sources.mask)
+    pictures["mask"] = _open(sources.mask)
     # Only where we cannot draw the same ourselves.
     pictures[STRIP] = None if MAP in pictures else _open(sources.strip)
     pictures[DISTANCES] = _open(sources.explanation)

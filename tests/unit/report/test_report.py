@@ -70,7 +70,7 @@ def test_what_the_page_holds(results: Path, capsys: pytest.CaptureFixture[str]) 
     assert images[2]["name"] == MARKUP
     assert MARKUP not in page.read_text()
     drawn = {picture["title"]: results / picture["source"] for picture in images[0]["pictures"]}
-    assert list(drawn)[::2] == ["image", "known defect"]
+    assert list(drawn)[::2] == ["image", "mask"]
     plain, overlay, _ = (read_picture(path).int() for path in drawn.values())
     changed = (overlay - plain).abs().amax(0) > 30
     assert changed[8:16, 8:16].all(), "the map is twice as small as the image"

@@ -1,0 +1,55 @@
+# ruff: noqa: INP001  # docs is a folder of documents, not a package
+"""Draw docs/choosing.png from the CSV files in docs/results: accuracy against time of one image and of a training.
+
+python docs/choosing_picture.py
+"""
+
+from pathlib import Path
+
+import pandas as pd
+from matplotlib import pyplot as plt
+from tables import DOCS, METRICS, MODELS, OURS, development
+
+RESULTS = DOCS / "results"
+UNTRAINED_SIZE, SIZE = 30, 120
+"""Areas in points squared: of a model that is not trained, and of ReverseDistillation's training."""
+
+
+def points() -> pd.DataFrame:
+    """One row per model: means over the sets that all models have, in percent, latency and training time as ratios."""
+    runs = development()
+    by_set = runs.groupby(["model", "category"])[list(METRICS)].mean()
+    shared = by_set["image_AUROC"].unstack()
+    by_set = 100 * by_set[by_set.index.isin(shared.dropna(axis=1).columns, level="category")]
+    latency = pd.read_csv(RESULTS / "latency.csv")
+    training = pd.read_csv(RESULTS / "training.csv")
+    table = by_set.groupby("model").mean()
+    table["latency"] = latency[latency["kind"] == "FP32"].set_index("model")["times_teacher"]
+    speed = training[training["precision"] == "bf16-mixed"].set_index("model")["images_per_s_ratio"]
+    table["training"] = 1 / speed
+    table.attrs["sets"] = ", ".join(sorted(shared.dropna(axis=1).columns))
+    return table.loc[[name for name in MODELS if name in table.index]]
+
+
+def draw(table: pd.DataFrame, path: Path) -> None:
+    """Two panels, one for detection and one for localisation."""
+    figure, panels = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    for axes, metric in zip(panels, ("image_AUROC", "pixel_AUPRO"), strict=True):
+        colours = ["tab:blue" if name in OURS else "tab:gray" for name in table.index]
+        areas = (SIZE * table["training"]).fillna(UNTRAINED_SIZE)
+        axes.scatter(table["latency"], table[metric], s=areas, c=colours, alpha=0.7)
+        for name, row in table.iterrows():
+            axes.annotate(str(name), (row["latency"], row[metric]), xytext=(9, -4), textcoords="offset points")
+        axes.set_xscale("log")
+        axes.set_xticks([2, 3, 5, 10], ["2", "3", "5", "10"])
+        axes.minorticks_off()
+        axes.margins(x=0.2, y=0.2)
+        axes.grid(alpha=0.3)
+        axes.set_xlabel("time of one image on a CPU, teacher alone = 1")
+        axes.set_ylabel(f"mean {METRICS[metric]} (%)")
+    figure.suptitle(f"Mean over {table.attrs['sets']}. Area of a point: time of a training step.")
+    figure.savefig(path, dpi=110)
+
+
+if __name__ == "__main__":
+    draw(points(), DOCS / "choosing.png")
