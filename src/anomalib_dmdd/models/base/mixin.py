@@ -246,7 +246,7 @@ class DistillationMixin(ExportMixin, LastModelMixin):  # type: ignore[misc]  # L
         return loss
 
     def configure_callbacks(self) -> list[Callback]:
-        """Callbacks of Anomalib, and those for broken files, seeds, replicas, time left, table, maps and summary."""
+        """Callbacks of Anomalib, and our own."""
         own = [ImageFileReport(), StepSeeds(), EqualReplicas(), TimeLeft(), PredictionTable(), MapFiles(), RunSummary()]
         return [*super().configure_callbacks(), *own]
 

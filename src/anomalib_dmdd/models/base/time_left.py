@@ -16,7 +16,7 @@ SHORT = 600
 
 
 class TimeLeft(Callback):
-    """Logs once, early in a training, how long the rest of it will take, without validations."""
+    """Logs once, early in a training, how long its other steps will take."""
 
     _batches = 0
     _start = (0.0, 0.0)
