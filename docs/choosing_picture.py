@@ -8,27 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib import pyplot as plt
-from tables import DOCS, METRICS, MODELS, OURS, development
+from tables import DOCS, METRICS, OURS, choosing
 
-RESULTS = DOCS / "results"
 UNTRAINED_SIZE, SIZE = 30, 120
 """Areas in points squared: of a model that is not trained, and of ReverseDistillation's training."""
-
-
-def points() -> pd.DataFrame:
-    """One row per model: means over the sets that all models have, in percent, latency and training time as ratios."""
-    runs = development()
-    by_set = runs.groupby(["model", "category"])[list(METRICS)].mean()
-    shared = by_set["image_AUROC"].unstack()
-    by_set = 100 * by_set[by_set.index.isin(shared.dropna(axis=1).columns, level="category")]
-    latency = pd.read_csv(RESULTS / "latency.csv")
-    training = pd.read_csv(RESULTS / "training.csv")
-    table = by_set.groupby("model").mean()
-    table["latency"] = latency[latency["kind"] == "FP32"].set_index("model")["times_teacher"]
-    speed = training[training["precision"] == "bf16-mixed"].set_index("model")["images_per_s_ratio"]
-    table["training"] = 1 / speed
-    table.attrs["sets"] = ", ".join(sorted(shared.dropna(axis=1).columns))
-    return table.loc[[name for name in MODELS if name in table.index]]
 
 
 def draw(table: pd.DataFrame, path: Path) -> None:
@@ -47,9 +30,9 @@ def draw(table: pd.DataFrame, path: Path) -> None:
         axes.grid(alpha=0.3)
         axes.set_xlabel("time of one image on a CPU, teacher alone = 1")
         axes.set_ylabel(f"mean {METRICS[metric]} (%)")
-    figure.suptitle(f"Mean over {table.attrs['sets']}. Area of a point: time of a training step.")
+    figure.suptitle(f"Mean over {', '.join(table.attrs['sets'])}. Area of a point: time of a training step.")
     figure.savefig(path, dpi=110)
 
 
 if __name__ == "__main__":
-    draw(points(), DOCS / "choosing.png")
+    draw(choosing(), DOCS / "choosing.png")

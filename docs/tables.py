@@ -16,6 +16,9 @@ A document marks the place of a table with ``<!-- table: NAME -->`` and ``<!-- e
 - ``training``: speed and memory of a training, as a multiple of RD4AD's, and the share of each part of a step
 - ``large``: one image of 1024x1024
 - ``exports``: accuracy and size of the kinds of export
+- ``choosing``: accuracy, time of an image and of a training step, a row per model
+- ``backbones`` and ``refused``: backbones that were tried, and those that cannot be used
+- ``mixed``: what defects among the good training images cost, and how many are named
 - ``known_defects``: accuracy on unseen defects, with and without known ones
 """
 
@@ -26,8 +29,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+from performance_tables import DOCS, METRICS, backbones, counters, exports, large, latency, refused, training
 
-DOCS = Path(__file__).parent
 OURS = ("Dmdd", "Dskd", "Bikd")
 MODEL_READMES = [DOCS.parent / "src/anomalib_dmdd/models" / name.lower() / "README.md" for name in OURS]
 EXPERIMENTS = [DOCS / "experiments" / f"{name.lower()}.md" for name in OURS]
@@ -36,10 +39,12 @@ DOCUMENTS = (
     DOCS / "results.md",
     DOCS / "performance.md",
     DOCS / "known_defects.md",
+    DOCS / "choosing.md",
+    DOCS / "backbones.md",
+    DOCS / "how-to" / "bad-training-images.md",
     *MODEL_READMES,
     *EXPERIMENTS,
 )
-METRICS = {"image_AUROC": "image AUROC", "pixel_AUROC": "pixel AUROC", "pixel_AUPRO": "AUPRO"}
 MODELS = ("Dmdd", "Dskd", "Bikd", "ReverseDistillation", "Stfpm", "Patchcore")
 SETS = ("screw", "hazelnut", "tile", "tile_uneven", "cookie", "board", "flange")
 UNTRAINED = "Patchcore"
@@ -136,59 +141,48 @@ def baselines(size: int) -> str:
     return markdown(table, dict.fromkeys(table.columns, False))
 
 
-def latency(csv: Path = DOCS / "results" / "latency.csv") -> str:
-    """Time per image as a multiple of the teacher alone, a row per model."""
-    rows = pd.read_csv(csv).pivot_table(index="model", columns="kind", values="times_teacher", observed=True)
-    table = rows[["torch", "FP32", "bf16", "INT8"]].sort_values("FP32").rename_axis(columns=None).reset_index()
-    cells = table.map(lambda value: value if isinstance(value, str) else "-" if pd.isna(value) else f"{value:.2f}")
-    return str(cells.to_markdown(index=False, disable_numparse=True, colalign=["left", *["right"] * 4]))
+def choosing() -> pd.DataFrame:
+    """Means over the sets that all models have, in percent, and times as ratios; a row per model.
+
+    ``latency`` and ``INT8`` are multiples of the teacher alone in single precision, ``training`` is the time of a step
+    in bf16 as a multiple of ReverseDistillation's. The attribute ``sets`` names the sets.
+    """
+    by_set = 100 * development().groupby(["model", "category"])[list(METRICS)].mean()
+    sets = by_set["image_AUROC"].unstack().dropna(axis=1).columns
+    table = by_set[by_set.index.isin(sets, level="category")].groupby("model").mean()
+    latency = pd.read_csv(DOCS / "results" / "latency.csv").pivot(index="model", columns="kind", values="times_teacher")
+    training = pd.read_csv(DOCS / "results" / "training.csv")
+    speed = training[training["precision"] == "bf16-mixed"].set_index("model")["images_per_s_ratio"]
+    table = table.assign(latency=latency["FP32"], INT8=latency["INT8"], training=1 / speed)
+    table.attrs["sets"] = ordered(sets, SETS)
+    return table.loc[ordered(table.index, MODELS)]
 
 
-def counters(csv: Path = DOCS / "results" / "counters.csv") -> str:
-    """Share of the time of the most expensive kinds of operation, a row per model."""
-    rows = pd.read_csv(csv, index_col="model")
-    rows["Convolution"] += rows.pop("ConvolutionBackpropData")  # transposed convolutions
-    kinds = ["Convolution", "Interpolate", "MaxPool", "Concat"]
-    table = rows[kinds].assign(other=100 - rows[kinds].sum(axis=1)).map(lambda value: f"{value:.1f}").reset_index()
-    return str(table.to_markdown(index=False, disable_numparse=True, colalign=["left", *["right"] * (len(kinds) + 1)]))
+def choices() -> str:
+    """The table of the page that helps to choose."""
+    table = choosing()
+    cells = table.map(lambda value: "-" if pd.isna(value) else f"{value:.1f}")
+    names = {"latency": "time of an image", "INT8": "with INT8", "training": "time of a training step"}
+    cells = cells.rename(columns=METRICS | names).rename_axis(columns=None).reset_index()
+    sides = ["left", *["right"] * (cells.shape[1] - 1)]
+    return str(cells.to_markdown(index=False, disable_numparse=True, colalign=sides))
 
 
-def training(csv: Path = DOCS / "results" / "training.csv") -> str:
-    """Speed of a training as a multiple of ReverseDistillation's, a row per model."""
-    rows = pd.read_csv(csv)
-    speed = rows.pivot_table(index="model", columns="precision", values="images_per_s_ratio")
-    mixed = rows[rows["precision"] == "bf16-mixed"].set_index("model")
-    shares = {f"{part}_share": f"{part} (%)" for part in ("synthesis", "teacher", "student", "loss", "backward")}
-    columns = {"speed FP32": speed["32-true"], "speed bf16": speed["bf16-mixed"], "memory": mixed["memory_MB_ratio"]}
-    table = pd.DataFrame(columns).sort_values("speed bf16", ascending=False).map(lambda value: f"{value:.2f}")
-    percent = (100 * mixed[[*shares]]).rename(columns=shares)
-    table = table.join(percent.map(lambda value: "-" if pd.isna(value) else f"{value:.0f}")).reset_index()
-    return str(table.to_markdown(index=False, disable_numparse=True, colalign=["left", *["right"] * 8]))
-
-
-def large(csv: Path = DOCS / "results" / "training_1024.csv") -> str:
-    """Seconds and memory for one image of 1024x1024, a row per model."""
-    rows = pd.read_csv(csv)
+def mixed(csv: Path = DOCS / "results" / "mixed_defects.csv") -> str:
+    """What defects among the good training images cost, and how many of them are named."""
+    rows = pd.read_csv(csv).sort_values(["category", "share"], kind="stable")
     table = pd.DataFrame(
         {
-            "model": rows["model"],
-            "training step (s)": (rows["batch"] / rows["images_per_s"]).map("{:.1f}".format),
-            "training (MB)": rows["memory_MB"].map("{:.0f}".format),
-            "prediction (s)": rows["prediction_s"].map("{:.1f}".format),
+            "set": rows["category"],
+            "defects among the good images": rows["mixed"],
+            "image AUROC": (100 * rows["image_AUROC"]).map("{:.1f}".format),
+            "AUPRO": (100 * rows["pixel_AUPRO"]).map("{:.1f}".format),
+            "defects among as many first": rows["first"],
+            "images named": rows["named"],
+            "defects among them": rows["named_mixed"],
         }
     )
-    return str(table.to_markdown(index=False, disable_numparse=True, colalign=["left", *["right"] * 3]))
-
-
-def exports(csv: Path = DOCS / "results" / "quantization.csv") -> str:
-    """Accuracy and size of the kinds of export, a row per model and kind."""
-    rows = pd.read_csv(csv)
-    shares = [*METRICS, "equal_labels"]
-    rows[shares] = (100 * rows[shares]).map(lambda value: f"{value:.1f}")
-    rows["file_MB"] = rows["file_MB"].map(lambda value: f"{value:.1f}")
-    table = rows.rename(columns=METRICS | {"category": "set", "file_MB": "MB", "equal_labels": "equal labels"})
-    sides = ["left"] * 3 + ["right"] * (table.shape[1] - 3)
-    return str(table.to_markdown(index=False, disable_numparse=True, colalign=sides))
+    return str(table.to_markdown(index=False, disable_numparse=True, colalign=["left", *["right"] * 6]))
 
 
 def known_defects(csv: Path = DOCS / "results" / "known_defects.csv") -> str:
@@ -248,6 +242,7 @@ def tables() -> dict[str, str]:
         | {metric: by_set(runs, metric) for metric in METRICS}
         | {f"baselines_{size}": baselines(size) for size in (128, 256)}
         | {"training": training(), "large": large()}
+        | {"choosing": choices(), "mixed": mixed(), "backbones": backbones(), "refused": refused()}
         | {"latency": latency(), "counters": counters(), "exports": exports(), "known_defects": known_defects()}
     )
 

@@ -69,6 +69,8 @@ def main(line: Sequence[str] | None = None) -> int:
     report(old, thresholds(model.post_processor), data, model.post_processor, has_defective=args.defective is not None)
     state = model.state_dict()
     checkpoint["state_dict"] |= {name: state[name] for name in state if name.startswith("post_processor.")}
+    # The post-processor is a callback, too, and Lightning restores those last.
+    checkpoint.get("callbacks", {})[model.post_processor.state_key] = model.post_processor.state_dict()
     torch.save(checkpoint, args.out)
     print(f"Written: {args.out}")
     return 0
@@ -92,7 +94,7 @@ def report(
     for name, value in new.items():
         print(f"{name} threshold: {old[name]:.6g} before, {value:.6g} now")
     if has_defective:
-        print(f"They have the best F1 score on {count} images.")
+        print(f"With them, F1 is highest on the {count} images given.")
     else:
         quantile = post_processor.normal_quantile
         share = 100 * expected_false_alarms(count, quantile)

@@ -46,7 +46,11 @@ def test_thresholds_of_new_images(
     labels = torch.tensor([False] * len(scores) + [True] * len(chips))
     found = f1(torch.cat([scores, chips]), labels, thresholds(out)[0])
     assert found == max(f1(torch.cat([scores, chips]), labels, t) for t in [0.0, *scores.tolist(), *chips.tolist()])
-    assert "best F1 score" in capsys.readouterr().out
+    assert "F1 is highest on" in capsys.readouterr().out
+
+    predicting = build("Bikd")
+    engine().predict(predicting, data_path=good, ckpt_path=out)
+    assert predicting.post_processor.image_threshold.item() == thresholds(out)[0] != thresholds(checkpoint)[0]
 
     for line, message in (
         ([str(checkpoint), "--data", str(good)], "exists already"),

@@ -1,27 +1,16 @@
 """The tables of the documents come from the CSV files beside them."""
 
 import re
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
 
 import pandas as pd
 import pytest
+import tables
 from documents import DOCUMENTS
 from documents import REPOSITORY as ROOT
 
 DOCS = ROOT / "docs"
 METRICS = ["image_AUROC", "pixel_AUROC", "pixel_AUPRO"]
-
-
-@pytest.fixture(scope="module")
-def tables() -> ModuleType:
-    spec = spec_from_file_location("documents_tables", DOCS / "tables.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def runs(seeds: int, **image_aurocs: float) -> pd.DataFrame:
@@ -36,11 +25,11 @@ def runs(seeds: int, **image_aurocs: float) -> pd.DataFrame:
     )
 
 
-def test_tables_of_documents_are_those_of_the_files(tables: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tables_of_documents_are_those_of_the_files(capsys: pytest.CaptureFixture[str]) -> None:
     assert tables.main(["--check"]) == 0, capsys.readouterr().out
 
 
-def test_a_changed_table_is_found_and_written_anew(tables: ModuleType, tmp_path: Path) -> None:
+def test_a_changed_table_is_found_and_written_anew(tmp_path: Path) -> None:
     document = tmp_path / "document.md"
     document.write_text("Before\n<!-- table: latency -->\n99.9\n<!-- end -->\nAfter\n")
     assert tables.main(["--check"], [document]) == 1
@@ -54,7 +43,7 @@ def test_a_changed_table_is_found_and_written_anew(tables: ModuleType, tmp_path:
 
 
 @pytest.mark.parametrize(("seeds", "bold"), [(2, False), (3, True)])
-def test_the_best_is_bold_from_three_seeds(tables: ModuleType, seeds: int, bold: bool) -> None:
+def test_the_best_is_bold_from_three_seeds(seeds: int, bold: bool) -> None:
     measured = runs(seeds, Bikd=0.91, Dmdd=0.95)
     for table in (tables.means(measured), tables.by_set(measured, "image_AUROC")):
         assert ("**95.0**" in table) == bold
@@ -62,28 +51,28 @@ def test_the_best_is_bold_from_three_seeds(tables: ModuleType, seeds: int, bold:
         assert table.index("Dmdd") < table.index("Bikd"), "our models come first, DMDD at the top"
 
 
-def test_means_are_taken_over_the_sets_that_all_models_have(tables: ModuleType) -> None:
+def test_means_are_taken_over_the_sets_that_all_models_have() -> None:
     only_dmdd = runs(1, Dmdd=0.5).assign(category="screw")
     table = tables.means(pd.concat([runs(1, Dmdd=0.9, Bikd=0.8), only_dmdd]))
     assert "90.0" in table
     assert "Sets: `tile`. 1 seed" in table
 
 
-def test_two_runs_of_one_seed_are_refused(tables: ModuleType, tmp_path: Path) -> None:
+def test_two_runs_of_one_seed_are_refused(tmp_path: Path) -> None:
     csv = tmp_path / "development.csv"
     pd.concat([runs(1, Dmdd=0.9), runs(1, Dmdd=0.8)]).to_csv(csv, index=False)
     with pytest.raises(ValueError, match="more than one run of"):
         tables.development(csv)
 
 
-def test_runs_of_other_settings_are_left_out(tables: ModuleType, tmp_path: Path) -> None:
+def test_runs_of_other_settings_are_left_out(tmp_path: Path) -> None:
     csv = tmp_path / "development.csv"
     measured = runs(1, Dmdd=0.9)
     pd.concat([measured, measured.assign(image_size=256), measured.assign(steps=1200)]).to_csv(csv, index=False)
     assert len(tables.development(csv)) == 1
 
 
-def test_variants_are_listed_for_sets_where_there_is_something_to_compare(tables: ModuleType) -> None:
+def test_variants_are_listed_for_sets_where_there_is_something_to_compare() -> None:
     measured = pd.concat([runs(2, **{"Dmdd": 0.9, "Dmdd flat": 0.8}), runs(1, Dmdd=0.1).assign(category="screw")])
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in tables.variants(measured, "Dmdd").splitlines()]
     assert rows[2:] == [["tile", "Dmdd", "2", *["90.0"] * 3], ["tile", "Dmdd flat", "2", *["80.0"] * 3]]
