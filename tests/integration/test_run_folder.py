@@ -22,3 +22,16 @@ def test_a_training_follows_a_test_or_prediction(
     assert latest.resolve().name == "v0"
     engine(max_steps=1, **limits).fit(build("Dskd"), datamodule=parts)
     assert latest.resolve().name == "v1"
+
+
+def test_latest_keeps_leading_to_a_model_after_a_training_that_failed_at_once(
+    parts: DemoParts, engine: EngineFactory, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine(max_steps=1, limit_val_batches=1).fit(build("Dskd"), datamodule=parts)
+    (latest,) = tmp_path.rglob("latest")
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        engine(max_steps=1).fit(build("Dmdd", known_defects="nowhere"), datamodule=parts)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        engine(max_steps=1).fit(build("Dskd", teacher_weights="nowhere"), datamodule=parts)
+    assert latest.resolve().name == "v0"
+    assert "leads to v0" in caplog.text

@@ -12,6 +12,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
+from .run_folder import lead_latest_back
 from .threshold_age import ThresholdAge
 
 logger = logging.getLogger(__name__)
@@ -153,6 +154,8 @@ class KeepInterrupted(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Save the state of the training in :data:`INTERRUPTED`; never raises."""
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.global_step:
+            lead_latest_back(trainer)
         callback = trainer.checkpoint_callback
         folder = callback.dirpath if isinstance(callback, ModelCheckpoint) else None
         if trainer.state.fn != TrainerFn.FITTING or not (folder and trainer.global_step and keeps_a_model(trainer)):

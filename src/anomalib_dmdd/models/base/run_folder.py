@@ -1,5 +1,6 @@
 """The folder of a run, and new files in it."""
 
+import logging
 import os
 from itertools import chain, count
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 from anomalib.utils.path import create_versioned_dir
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_only
+
+logger = logging.getLogger(__name__)
 
 
 @rank_zero_only
@@ -18,6 +21,21 @@ def make_latest_a_link(trainer: Trainer) -> None:
     folder = Path(trainer.default_root_dir)
     if os.name == "posix" and folder.name == "latest" and not folder.exists():
         create_versioned_dir(folder.parent)
+
+
+@rank_zero_only
+def lead_latest_back(trainer: Trainer) -> None:
+    """Let ``latest`` lead to the newest run with a checkpoint again, after a run that ended before its first step."""
+    folder = Path(trainer.default_root_dir)
+    latest = folder.parent / "latest"
+    if not latest.is_symlink() or latest.resolve() != folder.resolve():
+        return
+    runs = [path.parents[2] for path in folder.parent.glob("v*/weights/lightning/*.ckpt")]
+    if runs:
+        newest = max(runs, key=lambda run: int(run.name.removeprefix("v")))
+        latest.unlink()
+        latest.symlink_to(newest, target_is_directory=True)
+        logger.warning("Nothing was trained. %s leads to %s, the newest run with a checkpoint.", latest, newest.name)
 
 
 def new_file(folder: Path, name: str) -> Path:
