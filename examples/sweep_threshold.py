@@ -7,6 +7,7 @@ The second command also stores a model with sensitivity 0.6, which means thresho
 not trained on and that are not part of your final test.
 """
 
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -45,7 +46,10 @@ def sweep(
     Returns:
         Threshold of the score, share of defects found and of good parts passed, by sensitivity.
     """
-    model, _ = load_trained(checkpoint)
+    try:
+        model, _ = load_trained(checkpoint)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
     model.visualizer = None
     engine = Engine(default_root_dir=out, logger=False)
     scores = [scores_of(engine, model, folder) for folder in (good, bad)]

@@ -63,7 +63,11 @@ def main(line: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     old = thresholds(model.post_processor)
-    data = images(args)
+    try:
+        data = images(args)
+    except (RuntimeError, ValueError) as error:  # a folder without images
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     engine = Engine(logger=False, default_root_dir=args.out.parent)
     engine.validate(model, datamodule=data, verbose=False)
     report(old, thresholds(model.post_processor), data, model.post_processor, has_defective=args.defective is not None)

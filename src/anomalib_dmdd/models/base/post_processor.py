@@ -18,6 +18,9 @@ from .validation_scores import ScoredBatch, ValidationScores
 
 logger = logging.getLogger(__name__)
 
+FEW = 10
+"""With fewer good or fewer anomalous validation images, a threshold is called a rough guess."""
+
 
 class DistillationPostProcessor(PostProcessor):
     """Anomalib's post-processor behind Gaussian smoothing and a choice of image score.
@@ -201,6 +204,13 @@ class DistillationPostProcessor(PostProcessor):
                 "The validation set holds no good images (%d anomalous ones): the threshold lies below the lowest of "
                 "their scores, so good images may be flagged. Add good images to the validation set.",
                 len(scores.image),
+            )
+        elif (fewest := min(int((scores.labels == kind).sum()) for kind in (False, True))) < FEW:
+            self._say_once(
+                logging.WARNING,
+                "The thresholds rest on few validation images, only %d of one kind, so they are a rough guess. Add "
+                "images, or set them anew from more images with `anomalib-dmdd calibrate`.",
+                fewest,
             )
         image = separating_threshold(scores.image, scores.labels)
         pixels, anomalous = scores.pixels()

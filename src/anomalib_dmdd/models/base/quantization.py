@@ -37,16 +37,24 @@ def ignored_operations(model: Any) -> list[str]:  # noqa: ANN401
     Only the convolutions of teacher and students, and the additions between them, are quantised. The structure of the
     graph shows which ones these are. Distance maps are its first maps with one channel. Whatever reads a map stays in
     single precision: head, smoothing, scores and thresholds. So do operations that lead to no convolution: distances.
+    So does the first convolution with all before it, because values of brighter images would be clipped.
 
     Args:
         model: OpenVINO model with an input ``(N, 3, H, W)``.
     """
     operations = model.get_ordered_ops()
+    convolutions = {
+        operation.get_friendly_name() for operation in operations if operation.get_type_name() in CONVOLUTIONS
+    }
     after_map: set[str] = set()
+    after_convolution: set[str] = set()
     for operation in operations:
-        parents = (value.get_node().get_friendly_name() for value in operation.input_values())
-        if any(name in after_map for name in parents) or _is_map(operation):
-            after_map.add(operation.get_friendly_name())
+        name = operation.get_friendly_name()
+        parents = {value.get_node().get_friendly_name() for value in operation.input_values()}
+        if parents & after_map or _is_map(operation):
+            after_map.add(name)
+        if parents & (after_convolution | convolutions):
+            after_convolution.add(name)
     before_convolution: set[str] = set()
     for operation in reversed(operations):
         name = operation.get_friendly_name()
@@ -60,7 +68,7 @@ def ignored_operations(model: Any) -> list[str]:  # noqa: ANN401
         if operation.get_type_name() not in {"Constant", "Parameter", "Result"}
         and (
             operation.get_friendly_name() in after_map
-            or operation.get_friendly_name() not in before_convolution
+            or operation.get_friendly_name() not in before_convolution & after_convolution
             or operation.get_type_name() in ARITHMETIC
         )
     ]

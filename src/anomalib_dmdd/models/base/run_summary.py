@@ -5,8 +5,10 @@ import shlex
 import subprocess
 from pathlib import Path
 
+from anomalib.data.datasets import AnomalibDataset
 from anomalib.visualization import Visualizer
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 
 from .prediction_table import PredictionTable
 
@@ -43,14 +45,20 @@ def results(trainer: Trainer) -> list[str]:
             lines.append(f"Scores of {callback.images} images: {short(callback.path)}")
         if isinstance(callback, Visualizer) and getattr(callback, "output_dir", None):
             lines.append(f"Pictures: {short(callback.output_dir)}")
+    test_data = getattr(getattr(trainer, "datamodule", None), "test_data", None)
+    if trainer.state.fn == TrainerFn.TESTING and isinstance(test_data, AnomalibDataset) and not test_data.has_anomalous:
+        lines.append("No test image is defective, so AUROC and F1 score mean nothing.")
     return lines
 
 
 def images_to_predict(trainer: Trainer) -> str:
-    """A folder of test images, as an example of ``--data``."""
-    data = getattr(getattr(trainer, "datamodule", None), "test_data", None)
-    paths = [] if data is None else list(data.samples["image_path"])
-    return short(Path(paths[-1]).parent) if paths else "path/to/images"
+    """A folder of test images without training images, as an example of ``--data``."""
+    datamodule = getattr(trainer, "datamodule", None)
+    trained, tested = (
+        [Path(path).parent for path in data.samples["image_path"]] if isinstance(data, AnomalibDataset) else []
+        for data in (getattr(datamodule, "train_data", None), getattr(datamodule, "test_data", None))
+    )
+    return short(tested[-1]) if tested and tested[-1] not in trained else "path/to/images"
 
 
 def command(*arguments: str) -> str:

@@ -63,7 +63,7 @@ def test_normalisation_puts_the_threshold_at_half_and_keeps_all_ranks() -> None:
     maps[0, 0, 0, :4] = threshold * torch.tensor([0.5, 1.0, 2.0, 100.0])
     normalised = post_processor(InferenceBatch(anomaly_map=maps)).anomaly_map
     assert normalised[0, 0, 0, :4].tolist() == pytest.approx([0.2, 0.5, 0.8, 0.9999], abs=1e-5)
-    assert torch.equal(normalised.flatten().argsort(), maps.flatten().argsort())
+    assert torch.equal(normalised.flatten().argsort(stable=True), maps.flatten().argsort(stable=True))
     assert len(normalised.unique()) == len(maps.unique())
     assert 0 <= normalised.min() < normalised.max() <= 1
 
@@ -95,12 +95,13 @@ def test_a_map_that_is_not_a_number_does_not_pass_as_good(caplog: pytest.LogCapt
 
 def test_a_score_that_is_not_a_number_is_left_out_of_the_thresholds(caplog: pytest.LogCaptureFixture) -> None:
     post_processor, expected = DistillationPostProcessor(sigma=0), DistillationPostProcessor(sigma=0)
-    maps = torch.rand(6, 1, 8, 8)
-    maps[3:] += 2
-    validate(expected, maps, [0, 0, 0, 1, 1, 1])
+    maps = torch.rand(20, 1, 8, 8)
+    maps[10:] += 2
+    labels = [0] * 10 + [1] * 10
+    validate(expected, maps, labels)
     assert not caplog.records
     broken = torch.cat([maps, torch.full((1, 1, 8, 8), torch.nan)])
-    validate(post_processor, broken, [0, 0, 0, 1, 1, 1, 0])
+    validate(post_processor, broken, [*labels, 0])
     assert "1 validation images are left out" in caplog.text
     for name, value in expected.named_buffers():
         assert value.isfinite()
@@ -153,7 +154,8 @@ def test_thresholds_lie_between_the_scores_that_they_separate(caplog: pytest.Log
     maps[2:, :, :, :8] += 2
     with caplog.at_level(logging.INFO):
         validate(post_processor, maps, [0, 0, 1, 1])
-    assert not caplog.records
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "few validation images, only 2 of one kind" in caplog.text
     scores = maps.flatten(1).amax(1)
     middle = (scores[:2].max() + scores[2:].min()) / 2
     assert float(post_processor.image_threshold) == pytest.approx(float(middle))
