@@ -26,7 +26,7 @@ def draw(table: pd.DataFrame, path: Path) -> None:
         axes.set_xscale("log")
         axes.set_xticks([2, 3, 5, 10], ["2", "3", "5", "10"])
         axes.minorticks_off()
-        axes.margins(x=0.2, y=0.2)
+        axes.margins(x=0.3, y=0.2)
         axes.grid(alpha=0.3)
         axes.set_xlabel("time of one image on a CPU, teacher alone = 1")
         axes.set_ylabel(f"mean {METRICS[metric]} (%)")

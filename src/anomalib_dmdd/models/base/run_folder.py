@@ -25,7 +25,10 @@ def make_latest_a_link(trainer: Trainer) -> None:
 
 @rank_zero_only
 def lead_latest_back(trainer: Trainer) -> None:
-    """Let ``latest`` lead to the newest run with a checkpoint again, after a run that ended before its first step."""
+    """Let ``latest`` lead to the newest run with a checkpoint again.
+
+    A run that ends before its first step, such as one with a misspelt folder, leaves nothing that it could lead to.
+    """
     folder = Path(trainer.default_root_dir)
     latest = folder.parent / "latest"
     if not latest.is_symlink() or latest.resolve() != folder.resolve():
