@@ -13,6 +13,7 @@ import resource
 import statistics
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def measure(name: str, backbone: str, size: int, steps: int, rounds: int, parts:
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
         network = exported(model.eval(), size, Path(folder))
         (file,) = Path(folder).rglob("model.bin")
-        megabytes = file.stat().st_size / 2**20
+        megabytes = file.stat().st_size / 1e6
         run = compiled(network, "FP32", 1)
         image = torch.rand(1, 3, size, size)
         with torch.no_grad():
@@ -100,7 +101,7 @@ def main() -> None:
     """Measure what is left to do, and add a row for each backbone."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="Dmdd", choices=["Dmdd", "Dskd", "Bikd"])
-    parser.add_argument("--backbones", nargs="+", default=[], help="by default all of this file")
+    parser.add_argument("--backbones", nargs="+", default=[], choices=[*chain(*FAMILIES.values())], metavar="NAME")
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=10)
@@ -108,7 +109,7 @@ def main() -> None:
     args = parser.parse_args()
     args.out.parent.mkdir(parents=True, exist_ok=True)
     done = (
-        set(pd.read_csv(args.out)[["model", "backbone"]].itertuples(index=False, name=None))
+        set(pd.read_csv(args.out)[["model", "backbone", "size"]].itertuples(index=False, name=None))
         if args.out.exists()
         else ()
     )
@@ -116,7 +117,7 @@ def main() -> None:
         (family, backbone)
         for family, backbones in FAMILIES.items()
         for backbone in backbones
-        if backbone in (args.backbones or backbones) and (args.model, backbone) not in done
+        if backbone in (args.backbones or backbones) and (args.model, backbone, args.size) not in done
     ]
     with tempfile.TemporaryDirectory() as folder:
         DemoParts(root=folder).prepare_data()

@@ -14,10 +14,15 @@ Item = TypeVar("Item")
 def evenly_spaced(items: Sequence[Item], count: int) -> list[Item]:
     """So many of the items, in their order.
 
+    Raises:
+        ValueError: If there are fewer.
+
     Example:
         >>> evenly_spaced("abcdef", 3)
         ['a', 'c', 'e']
     """
+    if count > len(items):
+        raise ValueError(f"{count} were asked for, but there are only {len(items)}.")
     return [items[index * len(items) // count] for index in range(count)]
 
 

@@ -23,7 +23,7 @@ from lightning import seed_everything
 
 import anomalib_dmdd
 
-RUN = ["model", "category", "image_size", "steps", "share", "seed"]
+RUN = ["model", "backbone", "category", "image_size", "steps", "held_out", "share", "seed"]
 """Columns that name a run."""
 
 
@@ -47,21 +47,26 @@ def arguments() -> argparse.Namespace:
     return args
 
 
+def counts(args: argparse.Namespace) -> dict[float, int]:
+    """Number of added images for each share."""
+    good = len(list((args.category / "train" / "good").iterdir()))
+    return {share: round(good * share / (1 - share)) for share in args.shares}
+
+
 def mix(args: argparse.Namespace, share: float, seed: int) -> tuple[Path, set[str]]:
     """Copy the category, with a share of defective images among the good ones for training.
 
     Returns:
         Root of the new category, and the names of the added images.
     """
-    good = len(list((args.category / "train" / "good").iterdir()))
-    counts = {share: round(good * share / (1 - share)) for share in {*args.shares, share}}
+    count = counts(args)
     defects = sorted(path for path in (args.category / "test").glob("*/*") if path.parent.name != "good")
-    held_out = evenly_spaced(defects, max(counts.values()))
+    held_out = evenly_spaced(defects, max(count.values()))
     order = torch.randperm(len(held_out), generator=torch.Generator().manual_seed(seed)).tolist()
     root = args.out / "data"
     copy_without(args.category, root, held_out)
     added = set()
-    for path in (held_out[index] for index in order[: counts[share]]):
+    for path in (held_out[index] for index in order[: count[share]]):
         name = f"mixed_{path.parent.name}_{path.name}"
         shutil.copy(path, root / args.category.name / "train" / "good" / name)
         added.add(name)
@@ -101,7 +106,8 @@ def train_and_test(args: argparse.Namespace, share: float, seed: int) -> dict[st
 
 def run_key(args: argparse.Namespace, share: float, seed: int) -> tuple[Any, ...]:
     """Values of the columns that name a run."""
-    return args.model, args.category.name, args.image_size, args.steps, share, seed
+    setting = (args.model, args.backbone, args.category.name, args.image_size, args.steps, max(counts(args).values()))
+    return (*setting, share, seed)
 
 
 def main() -> None:

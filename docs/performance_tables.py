@@ -67,7 +67,7 @@ def exports(csv: Path = DOCS / "results" / "quantization.csv") -> str:
 def backbones(csv: Path = DOCS / "results" / "backbones.csv") -> str:
     """Backbones that were tried, a row for each."""
     names = {"times": "time", "weights_M": "weights (M)", "file_MB": "file (MB)", "training_MB": "memory (MB)"}
-    rows = pd.read_csv(csv)
+    rows = pd.read_csv(csv).query("model == 'Dmdd'")
     table = rows.loc[rows["status"] == "ok", ["family", "backbone", *names, "difference"]].rename(columns=names)
     for column, form in {"time": "{:.2f}", "memory (MB)": "{:.0f}", "difference": "{:.0e}"}.items():
         table[column] = table[column].map(form.format)
@@ -77,7 +77,7 @@ def backbones(csv: Path = DOCS / "results" / "backbones.csv") -> str:
 
 def refused(csv: Path = DOCS / "results" / "backbones.csv") -> str:
     """Backbones that cannot be used, with the reason."""
-    rows = pd.read_csv(csv)
+    rows = pd.read_csv(csv).query("model == 'Dmdd'")
     table = rows.loc[rows["status"] != "ok", ["backbone", "status"]].rename(columns={"status": "reason"})
     table["reason"] = table["reason"].str.replace(r"^refused: backbone: '\w+' ", "", regex=True)
     return str(table.to_markdown(index=False, disable_numparse=True))

@@ -75,6 +75,7 @@ def main(line: Sequence[str] | None = None) -> int:
     checkpoint["state_dict"] |= {name: state[name] for name in state if name.startswith("post_processor.")}
     # The post-processor is a callback, too, and Lightning restores those last.
     checkpoint.get("callbacks", {})[model.post_processor.state_key] = model.post_processor.state_dict()
+    model.threshold_age.save(checkpoint)
     torch.save(checkpoint, args.out)
     print(f"Written: {args.out}")
     return 0

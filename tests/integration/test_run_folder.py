@@ -1,5 +1,6 @@
 """A folder of results takes a training after a test or a prediction."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,11 +28,12 @@ def test_a_training_follows_a_test_or_prediction(
 def test_latest_keeps_leading_to_a_model_after_a_training_that_failed_at_once(
     parts: DemoParts, engine: EngineFactory, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    engine(max_steps=1, limit_val_batches=1).fit(build("Dskd"), datamodule=parts)
+    engine(max_steps=1, limit_val_batches=1).fit(build("Dmdd"), datamodule=parts)
     (latest,) = tmp_path.rglob("latest")
     with pytest.raises(FileNotFoundError, match="nowhere"):
         engine(max_steps=1).fit(build("Dmdd", known_defects="nowhere"), datamodule=parts)
+    shutil.copytree(latest.parent / "v0", latest.parent / "v9_copy")
     with pytest.raises(FileNotFoundError, match="nowhere"):
-        engine(max_steps=1).fit(build("Dskd", teacher_weights="nowhere"), datamodule=parts)
+        engine(max_steps=1).fit(build("Dmdd", teacher_weights="nowhere"), datamodule=parts)
     assert latest.resolve().name == "v0"
     assert "leads to v0" in caplog.text

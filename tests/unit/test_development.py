@@ -49,10 +49,12 @@ def test_the_rule(gains: dict[str, list[float]], lost: float, taken: bool) -> No
 @pytest.mark.parametrize("name", variants.VARIANTS)
 def test_a_variant_differs_from_its_default_in_what_its_name_says(name: str) -> None:
     cls = getattr(variants, variants.VARIANTS[name]["class_path"].rpartition(".")[2])
-    model = cls(backbone="resnet18", pre_trained=False, **variants.VARIANTS[name].get("init_args", {}))
+    settings = variants.VARIANTS[name].get("init_args", {})
+    model = cls(pre_trained=False, **settings)
     (embedding,) = (module for module in model.modules() if isinstance(module, BottleneckEmbedding))
     default = 0.2 if name.startswith("Dmdd") else 0.0
     assert (embedding.dropout.p != default) == ("dropout" in name)
     assert (model.augmentation is None) == ("augmentation" in name)
     assert (len(embedding.compress) == 1) == ("one compressing block" in name)
-    assert type(model).__mro__[0 if "augmentation" in name else 1].__name__ == name.split(maxsplit=1)[0]
+    assert ("mobilenetv2" in model.hparams["backbone"]) == ("MobileNetV2" in name)
+    assert type(model).__mro__[0 if settings else 1].__name__ == name.split(maxsplit=1)[0]

@@ -34,7 +34,7 @@ def lead_latest_back(trainer: Trainer) -> None:
     if not latest.is_symlink() or latest.resolve() != folder.resolve():
         return
     runs = [path.parents[2] for path in folder.parent.glob("v*/weights/lightning/*.ckpt")]
-    if runs:
+    if runs := [run for run in runs if run.name.removeprefix("v").isdecimal()]:
         newest = max(runs, key=lambda run: int(run.name.removeprefix("v")))
         latest.unlink()
         latest.symlink_to(newest, target_is_directory=True)

@@ -16,7 +16,7 @@ SHORT = 600
 
 
 class TimeLeft(Callback):
-    """Logs once, early in a training, how long its other steps will take."""
+    """Logs once, early in a training, how long its other steps will take if they take as long as the first."""
 
     _batches = 0
     _start = (0.0, 0.0)
@@ -36,7 +36,7 @@ class TimeLeft(Callback):
         if seconds > SHORT:
             hours, minutes = divmod(round(seconds / 60), 60)
             logger.info(
-                "About %s%d min of training are left. --trainer.max_steps and --trainer.max_time set the length.",
+                "At least %s%d min of training are left. --trainer.max_steps and --trainer.max_time set the length.",
                 f"{hours} h " if hours else "",
                 minutes,
             )

@@ -10,7 +10,7 @@ from anomalib_dmdd.models.base import time_left
 
 
 @pytest.mark.parametrize(
-    ("steps", "said"), [(5000, "About 13 h 49 min of training"), (400, "About 1 h 2 min"), (60, None)]
+    ("steps", "said"), [(5000, "At least 13 h 49 min of training"), (400, "At least 1 h 2 min"), (60, None)]
 )
 def test_a_long_training_says_early_how_long_it_takes(
     steps: int, said: str | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
