@@ -1,12 +1,16 @@
-"""Categories without some of their test images, and accuracy on what is left."""
+"""Categories without some of their test images: training there, and accuracy on what is left."""
 
+import argparse
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from anomalib.data import ImageBatch, ImageItem
+from anomalib.data import ImageBatch, ImageItem, MVTecAD
+from anomalib.engine import Engine
 from anomalib.metrics import AUPRO, AUROC
+from anomalib.models import AnomalibModule
 
 Item = TypeVar("Item")
 
@@ -47,6 +51,33 @@ def copy_without(category: Path, root: Path, held_out: Sequence[Path]) -> None:
 
     shutil.rmtree(root, ignore_errors=True)
     shutil.copytree(category, root / category.name, ignore=skip)
+
+
+def train_and_predict(model: AnomalibModule, root: Path, args: argparse.Namespace) -> tuple[Path, list[ImageItem], int]:
+    """Train on a category below a root, and predict its test images.
+
+    Args:
+        model: The untrained model.
+        root: Root of a copy of the category.
+        args: Settings ``category``, ``steps``, ``precision`` and ``out``.
+
+    Returns:
+        Folder of the run, the predicted images, and the seconds of the training.
+    """
+    data = MVTecAD(root=root, category=args.category.name, train_batch_size=16, eval_batch_size=32, num_workers=0)
+    engine = Engine(
+        default_root_dir=args.out / "runs",
+        logger=False,
+        max_steps=args.steps,
+        precision=args.precision,
+        enable_progress_bar=False,
+    )
+    start = time.monotonic()
+    engine.fit(model, datamodule=data)
+    seconds = round(time.monotonic() - start)
+    folder = Path(engine.trainer.default_root_dir)
+    items = [item for batch in engine.predict(model, dataloaders=data.test_dataloader()) for item in batch.items]
+    return folder, items, seconds
 
 
 def accuracy(items: Sequence[ImageItem]) -> dict[str, Any]:

@@ -9,20 +9,17 @@ defects of one kind. Rows are added to FOLDER/known_defects.csv; those that are 
 
 import argparse
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from anomalib.data import MVTecAD
-from anomalib.engine import Engine
-from held_out import accuracy, copy_without, evenly_spaced, mask_of
+from held_out import accuracy, copy_without, evenly_spaced, mask_of, train_and_predict
 from lightning import seed_everything
 
 import anomalib_dmdd
 
-RUN = ["model", "backbone", "category", "kind", "image_size", "steps", "known", "seed"]
+RUN = ["model", "backbone", "category", "kind", "image_size", "steps", "held_out", "known", "seed"]
 """Columns that name a run."""
 
 
@@ -75,18 +72,7 @@ def train_and_test(args: argparse.Namespace, known: int, seed: int) -> list[dict
     model = getattr(anomalib_dmdd, args.model)(
         backbone=args.backbone, image_size=args.image_size, visualizer=False, evaluator=False, **settings
     )
-    data = MVTecAD(root=root, category=args.category.name, train_batch_size=16, eval_batch_size=32, num_workers=0)
-    engine = Engine(
-        default_root_dir=args.out / "runs",
-        logger=False,
-        max_steps=args.steps,
-        precision=args.precision,
-        enable_progress_bar=False,
-    )
-    start = time.monotonic()
-    engine.fit(model, datamodule=data)
-    seconds = round(time.monotonic() - start)
-    items = [item for batch in engine.predict(model, dataloaders=data.test_dataloader()) for item in batch.items]
+    _, items, seconds = train_and_predict(model, root, args)
     kinds = [Path(item.image_path).parent.name for item in items]
     run = dict(zip(RUN, run_key(args, known, seed), strict=True))
     rows = []
@@ -98,7 +84,7 @@ def train_and_test(args: argparse.Namespace, known: int, seed: int) -> list[dict
 
 def run_key(args: argparse.Namespace, known: int, seed: int) -> tuple[Any, ...]:
     """Values of the columns that name a run."""
-    setting = (args.model, args.backbone, args.category.name, args.kind, args.image_size, args.steps)
+    setting = (args.model, args.backbone, args.category.name, args.kind, args.image_size, args.steps, args.held_out)
     return (*setting, known, seed)
 
 

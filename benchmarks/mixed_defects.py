@@ -10,15 +10,12 @@ measured again.
 
 import argparse
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from anomalib.data import MVTecAD
-from anomalib.engine import Engine
-from held_out import accuracy, copy_without, evenly_spaced
+from held_out import accuracy, copy_without, evenly_spaced, train_and_predict
 from lightning import seed_everything
 
 import anomalib_dmdd
@@ -80,20 +77,9 @@ def train_and_test(args: argparse.Namespace, share: float, seed: int) -> dict[st
     model = getattr(anomalib_dmdd, args.model)(
         backbone=args.backbone, image_size=args.image_size, visualizer=False, evaluator=False
     )
-    data = MVTecAD(root=root, category=args.category.name, train_batch_size=16, eval_batch_size=32, num_workers=0)
-    engine = Engine(
-        default_root_dir=args.out / "runs",
-        logger=False,
-        max_steps=args.steps,
-        precision=args.precision,
-        enable_progress_bar=False,
-    )
-    start = time.monotonic()
-    engine.fit(model, datamodule=data)
-    seconds = round(time.monotonic() - start)
-    scores = pd.read_csv(Path(engine.trainer.default_root_dir) / "training_images.csv")  # the highest first
+    folder, items, seconds = train_and_predict(model, root, args)
+    scores = pd.read_csv(folder / "training_images.csv")  # the highest first
     scores["mixed"] = [Path(file).name in added for file in scores["file"]]
-    items = [item for batch in engine.predict(model, dataloaders=data.test_dataloader()) for item in batch.items]
     named = {
         "mixed": len(added),
         "first": int(scores["mixed"][: len(added)].sum()),
