@@ -59,6 +59,9 @@ def test_thresholds_of_new_images(
         with pytest.raises(SystemExit, match="2"):
             main(line)
         assert message in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert main([str(checkpoint), "--data", str(tmp_path / "empty"), "--out", str(tmp_path / "x.ckpt")]) == 2
+    assert "error: Found 0" in capsys.readouterr().err
     assert main([str(tmp_path / "none.ckpt"), "--data", str(good)]) == 2
     assert "no checkpoint" in capsys.readouterr().err
 

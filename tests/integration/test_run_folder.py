@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from anomalib.data import Folder
 from anomalib.engine import Engine
 from small_models import build
 
@@ -37,3 +38,15 @@ def test_latest_keeps_leading_to_a_model_after_a_training_that_failed_at_once(
         engine(max_steps=1).fit(build("Dmdd", teacher_weights="nowhere"), datamodule=parts)
     assert latest.resolve().name == "v0"
     assert "leads to v0" in caplog.text
+
+
+def test_without_defective_images_the_test_says_that_its_metrics_mean_nothing(
+    demo_root: Path, engine: EngineFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = Folder(name="good", root=demo_root / "flange", normal_dir="train/good", train_batch_size=4, num_workers=0)
+    model, run = build("Dskd"), engine(max_steps=1, limit_val_batches=1, limit_test_batches=1)
+    run.fit(model, datamodule=good)
+    run.test(model, datamodule=good, verbose=False)
+    said = capsys.readouterr().out
+    assert "No test image is defective" in said
+    assert "--data path/to/images" in said, "not the folder of the training images"
