@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,15 @@ def test_a_checkpoint_of_another_model_is_named(
 ) -> None:
     with pytest.raises(ValueError, match="The checkpoint holds Bikd, but the model to load it into is Dskd"):
         engine().test(build("Dskd", backbone=BACKBONE), datamodule=parts, ckpt_path=checkpoints["Bikd"])
+
+
+@pytest.mark.parametrize(("trained", "loaded"), list(permutations(("Dmdd", "Dskd", "Bikd"), 2)))
+def test_a_checkpoint_of_another_model_is_named_before_its_arguments(
+    checkpoints: dict[str, Path], trained: str, loaded: str
+) -> None:
+    cls = getattr(anomalib_dmdd, loaded)
+    with pytest.raises(ValueError, match=f"The checkpoint holds {trained}, but the model to load it into is {loaded}"):
+        cls.load_from_checkpoint(checkpoints[trained])
 
 
 def test_a_custom_post_processor_comes_back_or_is_asked_for(parts: DemoParts, engine: EngineFactory) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+import torch
 from anomalib.post_processing import PostProcessor
 
 from anomalib_dmdd.models.components import Tiler
@@ -57,6 +58,21 @@ def adopt(model: "DistillationMixin", checkpoint: Mapping[str, Any], *, resume: 
     model.trained_with = {name: found[name] for name in ("dataset", "trained", "tiles") if name in found}
     _adopt_arguments(model, checkpoint["hyper_parameters"], resume=resume)
     _adopt_post_processor(model, found["post_processor"])
+
+
+def refuse_other_model(cls: type, path: object) -> None:
+    """Refuse a checkpoint of another model, whose arguments a class would complain about.
+
+    Args:
+        cls: Class that the checkpoint was to be loaded into.
+        path: The file.
+
+    Raises:
+        ValueError: If it is of another model.
+    """
+    found = torch.load(path, map_location="cpu", weights_only=True).get(KEY, {}).get("model")  # type: ignore[arg-type]
+    if found is not None and found not in [base.__name__ for base in cls.__mro__]:
+        raise ValueError(f"The checkpoint holds {found}, but the model to load it into is {cls.__name__}.")
 
 
 def _adopt_arguments(model: "DistillationMixin", trained: Mapping[str, Any], *, resume: bool) -> None:

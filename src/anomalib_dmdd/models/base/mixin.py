@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from anomalib_dmdd.models.components import DistillationModel, Teacher
 from anomalib_dmdd.synthesis import AnomalySimulator, MildAugmentation
 
-from .checkpoint import KEY, adopt, describe, training_facts
+from .checkpoint import KEY, adopt, describe, refuse_other_model, training_facts
 from .checkpoint_file import keep_checkpoints_complete
 from .export import ExportMixin
 from .finite import FiniteGuard
@@ -249,6 +249,19 @@ class DistillationMixin(ExportMixin, LastModelMixin):  # type: ignore[misc]  # L
         """Callbacks of Anomalib, and our own."""
         own = [ImageFileReport(), StepSeeds(), EqualReplicas(), TimeLeft(), PredictionTable(), MapFiles(), RunSummary()]
         return [*super().configure_callbacks(), *own]
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """Load a trained model, with the arguments of Lightning's method.
+
+        Raises:
+            ValueError: If the checkpoint is of another model.
+        """
+        try:
+            return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
+        except (TypeError, ValueError):
+            refuse_other_model(cls, checkpoint_path)
+            raise
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store what the checkpoint needs to be recognised; refuse to store broken weights."""
