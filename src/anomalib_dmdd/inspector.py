@@ -56,8 +56,8 @@ class Inspection:
 
     @property
     def verdict(self) -> str:
-        """``DEFECT`` or ``good``."""
-        return "DEFECT" if self.is_defective else "good"
+        """``defective`` or ``good``."""
+        return "defective" if self.is_defective else "good"
 
 
 class Inspector:

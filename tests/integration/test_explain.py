@@ -40,10 +40,11 @@ def test_explanations_and_report_of_a_run(
     for row in table.itertuples():
         batch = expected[Path(row.file)]
         assert row.score == pytest.approx(batch.pred_score.item(), abs=1e-6)
-        assert (row.verdict == "DEFECT") == batch.pred_label.item()
+        assert (row.verdict == "defective") == batch.pred_label.item()
         assert min(read_picture(out / row.picture).shape[1:]) > 500
     assert (
-        f"chip: {len(table)} images, {(table['verdict'] == 'DEFECT').sum()} called defective" in capsys.readouterr().out
+        f"chip: {len(table)} images, {(table['verdict'] == 'defective').sum()} called defective"
+        in capsys.readouterr().out
     )
     assert (out / "scores.png").is_file()
     with pytest.raises(SystemExit, match="2"):

@@ -112,11 +112,11 @@ def test_the_script_agrees_with_anomalib(exported: tuple[Path, Any, Engine], pic
     assert [row["file"] for row in found] == sorted(expected)
     for row in found:
         assert float(row["score"]) == pytest.approx(expected[row["file"]].pred_score.item(), abs=1e-4)
-        assert row["verdict"] == ("DEFECT" if expected[row["file"]].pred_label.item() else "good")
+        assert row["verdict"] == ("defective" if expected[row["file"]].pred_label.item() else "good")
         assert float(row["milliseconds"]) > 0
     assert len({row["score"] for row in found}) == len(pictures), "scores that are all the same compare nothing"
     assert "model: Bikd\n" in done.stdout
-    assert f"4 images, {sum(row['verdict'] == 'DEFECT' for row in found)} defective, 0 unreadable" in done.stdout
+    assert f"4 images, {sum(row['verdict'] == 'defective' for row in found)} defective, 0 unreadable" in done.stdout
 
 
 def test_maps_agree_with_anomalib(
@@ -193,7 +193,7 @@ def test_thresholds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     verdicts = {
         threshold: Inspector(sensitive, threshold=threshold).predict(pixels).verdict for threshold in (0.5, 0.7)
     }
-    assert verdicts == {0.5: "DEFECT", 0.7: "good"}
+    assert verdicts == {0.5: "defective", 0.7: "good"}
     lazy = write_model(Path("lazy.xml"), label_above=0.7)
     assert not Inspector(lazy).predict(pixels).is_defective, "the label of the model counts"
     assert Inspector(write_model(Path("unlabelled.xml"), None)).predict(pixels).is_defective
@@ -229,7 +229,7 @@ def test_exit_codes_and_subfolders(run: Run) -> None:
     defective = run("inspector.py", "model.xml", "parts", "--csv", "results.csv")
     assert defective.returncode == 1
     assert "4 images, 1 defective, 1 unreadable" in defective.stdout
-    assert {row["file"]: row["verdict"] for row in rows()}[str(Path("parts/deep/d.webp"))] == "DEFECT"
+    assert {row["file"]: row["verdict"] for row in rows()}[str(Path("parts/deep/d.webp"))] == "defective"
     assert run("inspector.py", "model.xml", "parts/a.png", "--threshold", "0.05").returncode == 1
     assert run("inspector.py", "model.xml", "parts/broken.png").returncode == 2
 

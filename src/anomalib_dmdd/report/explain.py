@@ -47,8 +47,8 @@ class Explanation:
 
     @property
     def verdict(self) -> str:
-        """``DEFECT`` or ``good``, as the inspector says it."""
-        return "DEFECT" if self.is_defective else "good"
+        """``defective`` or ``good``, as the inspector says it."""
+        return "defective" if self.is_defective else "good"
 
 
 @torch.inference_mode()
@@ -142,7 +142,7 @@ def main(line: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     for folder, rows in table.groupby("folder", sort=False):
-        print(f"{folder}: {len(rows)} images, {(rows['verdict'] == 'DEFECT').sum()} called defective")
+        print(f"{folder}: {len(rows)} images, {(rows['verdict'] == 'defective').sum()} called defective")
     print(f"Written: {args.out}")
     return 0
 
