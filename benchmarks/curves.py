@@ -26,6 +26,7 @@ from anomalib.metrics import AUPRO, AUROC
 from anomalib.models import AnomalibModule
 from development import BASELINES, METRICS, OURS, SETS
 from lightning import Callback, LightningModule, Trainer, seed_everything
+from torch import Tensor
 from torch.nn.functional import interpolate
 
 import anomalib_dmdd
@@ -64,10 +65,16 @@ def accuracy(module: AnomalibModule, data: MVTecAD) -> dict[str, float]:
         if isinstance(post := module.post_processor, DistillationPostProcessor):
             smooth = post.smooth(found.anomaly_map)
             found.update(anomaly_map=smooth, pred_score=post.image_score(smooth))
+        found.update(anomaly_map=bounded(found.anomaly_map), pred_score=bounded(found.pred_score))
         for metric in metrics:
             metric.update(found)
     module.train()
     return {name: round(float(metric.compute()), 4) for name, metric in zip(METRICS, metrics, strict=True)}
+
+
+def bounded(scores: Tensor) -> Tensor:
+    """Scores from 0 up in the same order below 1, since torchmetrics changes each batch with a value above 1."""
+    return scores.double() / (1 + scores.double())
 
 
 class Curve(Callback):

@@ -9,6 +9,7 @@ from anomalib.data.utils import get_image_filenames
 from anomalib.deploy import ExportType, OpenVINOInferencer
 from anomalib.engine import Engine
 from jsonargparse import auto_cli
+from PIL import Image
 
 from anomalib_dmdd.trained_model import load_trained
 
@@ -18,22 +19,24 @@ def export(checkpoint: Path, images: Path, out: Path = Path("exports")) -> dict[
 
     Args:
         checkpoint: Checkpoint of a training.
-        images: Image or folder of images of any size, since the exported model resizes them.
+        images: Image or folder of images. They are shrunk as in the training.
         out: Folder of the exported model.
 
     Returns:
-        Score of each image from 0 to 1; at 0.5 and above it is anomalous.
+        Score of each image from 0 to 1; above 0.5 it is defective.
     """
     model, _ = load_trained(checkpoint)
-    path = Engine(default_root_dir=out).export(model, ExportType.OPENVINO, export_root=out)
+    size = model.input_size  # height and width; the file of a fixed size scores like the Engine
+    path = Engine(default_root_dir=out).export(model, ExportType.OPENVINO, export_root=out, input_size=size)
     print(f"exported: {path}")
 
     inferencer = OpenVINOInferencer(path, device="CPU")  # the computer on the line runs only what follows
     scores = {}
     for image in get_image_filenames(images):
-        prediction = inferencer.predict(image)
+        picture = Image.open(image).convert("RGB")
+        prediction = inferencer.predict(picture.resize(size[::-1], Image.Resampling.BILINEAR) if size else picture)
         scores[str(image)] = float(prediction.pred_score.item())
-        print(f"{'ANOMALOUS' if prediction.pred_label.item() else 'good     '} {scores[str(image)]:.2f} {image}")
+        print(f"{'defective' if prediction.pred_label.item() else 'good     '} {scores[str(image)]:.2f} {image}")
     return scores
 
 

@@ -1,0 +1,40 @@
+# ruff: noqa: INP001  # docs is a folder of documents, not a package
+"""Draw docs/curves.png from docs/results/curves.csv: accuracy over the time of a training.
+
+python docs/curves_picture.py
+"""
+
+from pathlib import Path
+
+import pandas as pd
+from curve_tables import REFERENCE, TRAINING, curves
+from matplotlib import pyplot as plt
+from tables import DOCS, METRICS, OURS
+
+SHOWN = ("image_AUROC", "pixel_AUPRO")
+
+
+def draw(rows: pd.DataFrame, path: Path) -> None:
+    """A row of panels for each set and length, a panel for each metric."""
+    groups = list(rows.groupby(TRAINING))
+    figure, panels = plt.subplots(len(groups), 2, figsize=(10, 3.5 * len(groups)), layout="constrained", squeeze=False)
+    for row, ((category, steps, _), group) in zip(panels, groups, strict=True):
+        for axes, metric in zip(row, SHOWN, strict=True):
+            for model, points in group.sort_values("step").groupby("model"):
+                ours = model in OURS
+                axes.plot(
+                    points["time"], points[metric], "-o" if ours else "--", label=model, ms=3, lw=1.8 if ours else 1
+                )
+            last = group[(group["model"] == REFERENCE) & (group["step"] == steps)]
+            axes.axhline(last[metric].mean(), color="gray", lw=0.8)
+            axes.set_ylim(bottom=max(rows[metric].min(), 40))
+            axes.set_title(f"{category}, {steps} steps")
+            axes.set_xlabel(f"time, {REFERENCE}'s whole training = 1")
+            axes.set_ylabel(f"{METRICS[metric]} (%)")
+            axes.grid(alpha=0.3)
+    panels[0, 0].legend()
+    figure.savefig(path, dpi=110)
+
+
+if __name__ == "__main__":
+    draw(curves(), DOCS / "curves.png")
