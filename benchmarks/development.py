@@ -145,7 +145,7 @@ def main() -> None:
         rows = pd.concat(pool.map(lambda category: run(args, category), args.sets))
     rows = rows[rows["status"] == "ok"]
     csv = args.out / "development.csv"
-    rows.to_csv(csv, index=False, mode="a", header=not csv.exists())
+    rows.to_csv(csv, index=False)
     if not args.variants:
         print((100 * rows.pivot_table(index="model", columns="category", values=METRICS)).round(1).to_string())
     for variant in args.variants:

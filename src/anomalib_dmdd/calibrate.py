@@ -6,11 +6,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from anomalib.data import Folder
 from anomalib.engine import Engine
 
 from anomalib_dmdd.models.base import DistillationPostProcessor
+from anomalib_dmdd.models.base.checkpoint_file import save_complete
 from anomalib_dmdd.models.base.thresholds import expected_false_alarms
 from anomalib_dmdd.trained_model import load_trained
 
@@ -76,7 +76,7 @@ def main(line: Sequence[str] | None = None) -> int:
     # The post-processor is a callback, too, and Lightning restores those last.
     checkpoint.get("callbacks", {})[model.post_processor.state_key] = model.post_processor.state_dict()
     model.threshold_age.save(checkpoint)
-    torch.save(checkpoint, args.out)
+    save_complete(checkpoint, args.out)
     print(f"Written: {args.out}")
     return 0
 

@@ -10,7 +10,7 @@ from anomalib.models.components import AnomalibModule
 import anomalib_dmdd
 from anomalib_dmdd.models import __all__ as models
 from anomalib_dmdd.models.base import DistillationPostProcessor
-from anomalib_dmdd.models.base.checkpoint import KEY
+from anomalib_dmdd.models.base.checkpoint import CHECKPOINT_KEY
 
 
 def load_trained(path: Path) -> tuple[AnomalibModule, dict[str, Any]]:
@@ -31,10 +31,12 @@ def load_trained(path: Path) -> tuple[AnomalibModule, dict[str, Any]]:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
         raise ValueError(f"{path} is not a readable checkpoint.") from error
-    facts = checkpoint.get(KEY, {}) if isinstance(checkpoint, dict) else {}
+    facts = checkpoint.get(CHECKPOINT_KEY, {}) if isinstance(checkpoint, dict) else {}
     if facts.get("model") not in models:
         raise ValueError(f"{path} is not a checkpoint of {', '.join(models)}.")
     model = getattr(anomalib_dmdd, facts["model"]).load_from_checkpoint(path, map_location="cpu")
+    if "tiles" in model.trained_with:
+        raise ValueError(f"{path}: the model was trained on tiles. Only the commands of Anomalib can cut them.")
     if not isinstance(model.post_processor, DistillationPostProcessor):
         raise ValueError(  # noqa: TRY004  # a fault of the file, not of an argument
             f"{path}: the post-processor is not of this package, so it has no threshold to work with."

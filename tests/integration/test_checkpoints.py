@@ -9,6 +9,7 @@ import pytest
 import torch
 from anomalib.data import Folder, PredictDataset
 from anomalib.engine import Engine
+from lightning.pytorch.trainer.states import TrainerFn
 from PIL import Image
 from small_models import MODELS, build
 
@@ -79,6 +80,50 @@ def test_a_checkpoint_of_another_model_is_named_before_its_arguments(
     cls = getattr(anomalib_dmdd, loaded)
     with pytest.raises(ValueError, match=f"The checkpoint holds {trained}, but the model to load it into is {loaded}"):
         cls.load_from_checkpoint(checkpoints[trained])
+
+
+def test_images_take_the_size_of_the_checkpoint(
+    parts: DemoParts, demo_root: Path, engine: EngineFactory, tmp_path: Path
+) -> None:
+    run = engine(max_steps=1)
+    run.fit(build("Dskd", size=(96, 96)), datamodule=parts)
+    (tmp_path / "large").mkdir()
+    for path in sorted(demo_root.rglob("test/chip/*.png"))[:2]:
+        Image.open(path).resize((400, 400)).save(tmp_path / "large" / path.name)
+    large = {"root": tmp_path, "normal_dir": "large", "test_split_mode": "none", "val_split_mode": "none"}
+    found = {}
+    for name, model in (
+        ("default", anomalib_dmdd.Dskd(backbone="test_resnet", pre_trained=False, visualizer=False)),
+        ("right", build("Dskd", size=(96, 96))),
+    ):
+        data = Folder("large", **large, num_workers=0)
+        data.setup(TrainerFn.PREDICTING)
+        data.test_data = data.train_data
+        (batch,) = engine().predict(model, datamodule=data, ckpt_path=run.best_model_path)
+        found[name] = batch.anomaly_map
+    assert torch.equal(found["default"], found["right"]), "resized once, to the size of the checkpoint"
+
+
+def test_another_image_size_is_refused(checkpoints: dict[str, Path], parts: DemoParts, engine: EngineFactory) -> None:
+    refused = r"image_size: the checkpoint was trained with \(64, 64\), but \({0}, {0}\) was asked for"
+    asked = anomalib_dmdd.Dskd(backbone=BACKBONE, pre_trained=False, image_size=128)
+    with pytest.raises(ValueError, match=refused.format(128)):
+        engine().test(asked, datamodule=parts, ckpt_path=checkpoints["Dskd"])
+    resumed = anomalib_dmdd.Dskd(backbone=BACKBONE, pre_trained=False)
+    with pytest.raises(ValueError, match=refused.format(256)):
+        engine(max_steps=2).fit(resumed, datamodule=parts, ckpt_path=checkpoints["Dskd"])
+
+
+def test_a_custom_post_processor_works_where_the_trainer_restores_it(
+    parts: DemoParts, demo_root: Path, engine: EngineFactory
+) -> None:
+    run = engine(max_steps=1, limit_val_batches=1)
+    run.fit(build("Dskd", post_processor=Custom(sigma=1.0)), datamodule=parts)
+    image = next(demo_root.rglob("test/chip/*.png"))
+    (found,) = engine().predict(build("Dskd"), data_path=image, ckpt_path=run.best_model_path)
+    (expected,) = engine().predict(anomalib_dmdd.Dskd.load_from_checkpoint(run.best_model_path), data_path=image)
+    assert torch.equal(found.anomaly_map, expected.anomaly_map)
+    assert found.pred_score.item() == expected.pred_score.item()
 
 
 def test_a_custom_post_processor_comes_back_or_is_asked_for(parts: DemoParts, engine: EngineFactory) -> None:

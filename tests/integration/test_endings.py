@@ -1,7 +1,7 @@
 """However a training ends, the last model is kept, with thresholds of its own or with a mark that it has none."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,9 @@ from anomalib.engine import Engine
 from anomalib.metrics import AUROC, Evaluator
 from anomalib.models import AnomalibModule
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks import EarlyStopping, LambdaCallback
 from small_models import MODELS, build
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from anomalib_dmdd import DemoParts, Dskd
 from anomalib_dmdd.models.base import DefaultLength
@@ -185,6 +185,18 @@ def test_good_images_are_held_out_where_there_is_no_validation(
     assert kept(run)["state_dict"]["post_processor._image_threshold"].isfinite()
 
 
+def test_validation_images_are_used_although_the_limit_is_zero(
+    parts: DemoParts, engine: EngineFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    parts.setup("fit")
+    sizes = len(parts.train_data), len(parts.val_data)
+    run = engine(max_steps=1, limit_val_batches=0)
+    run.fit(build("Dskd"), datamodule=parts)
+    assert f"limit_val_batches=0 is ignored, because the thresholds need the {sizes[1]} validation" in caplog.text
+    assert (len(parts.train_data), len(parts.val_data)) == sizes
+    assert kept(run)["state_dict"]["post_processor._image_threshold"].isfinite()
+
+
 def test_too_few_images_to_hold_some_out(
     demo_root: Path, tmp_path: Path, engine: EngineFactory, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -224,3 +236,18 @@ def test_a_training_on_a_plain_data_loader_ends_with_a_model_without_thresholds(
     training = engine(max_steps=2)
     training.fit(build("Dskd"), train_dataloaders=images)
     assert kept(training)["state_dict"]["post_processor._image_threshold"].isnan()
+
+
+def test_data_without_a_length_are_trained_at_the_rate_of_the_epoch(engine: EngineFactory) -> None:
+    class Stream(IterableDataset):
+        def __iter__(self) -> Iterator[int]:
+            return iter(range(2))
+
+    images = DataLoader(Stream(), collate_fn=lambda _: ImageBatch(image=torch.rand(4, 3, 64, 64)))
+    rates = []
+    watch = LambdaCallback(
+        on_train_batch_end=lambda trainer, *_: rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+    )
+    engine(max_epochs=4, callbacks=[watch]).fit(build("Dskd"), train_dataloaders=images)
+    assert len(rates) == 4 * 2
+    assert 0 < rates[-1] < rates[3], "no epoch trains at a rate of zero"

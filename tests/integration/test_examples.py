@@ -71,7 +71,7 @@ def test_export_openvino(
     printed = capsys.readouterr().out
     for path, score in scores.items():
         (line,) = (line for line in printed.splitlines() if line.endswith(path))
-        assert line.startswith("ANOMALOUS") == (score > 0.5)
+        assert line.startswith("defective") == (score > 0.5)
 
 
 def test_sweep_threshold(checkpoint: Path, demo_root: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pictures import read_picture
 from small_models import build
 
 from anomalib_dmdd import DemoParts
+from anomalib_dmdd.models.base import DistillationPostProcessor
 
 
 def printed_commands(printed: str) -> dict[str, dict[str, str]]:
@@ -70,3 +71,23 @@ def test_tables_of_test_and_predict(
     assert len(predicted) == len(list(some.iterdir()))
     assert predicted["known_anomalous"].isna().all()
     assert predicted["score"].to_numpy() == pytest.approx([float(batch.pred_score) for batch in found], abs=1e-6)
+
+
+def test_a_post_processor_without_thresholds_and_normalisation(parts: DemoParts, engine: Callable[..., Engine]) -> None:
+    raw = DistillationPostProcessor(enable_thresholding=False, enable_normalization=False)
+    model, run = build("Bikd", visualizer=True, evaluator=False, post_processor=raw), engine(max_steps=1)
+    run.fit(model, datamodule=parts)
+    model.model.register_forward_hook(lambda _, __, found: found._replace(anomaly_map=3 * found.anomaly_map))
+    run.test(model, datamodule=parts, verbose=False)
+    folder = Path(run.trainer.default_root_dir)
+    table = pd.read_csv(folder / "predictions.csv")
+    assert table["anomalous"].isna().all()
+    assert table["score"].tolist() == pytest.approx(table["raw_score"].tolist())
+    brightest = table.loc[table["score"].idxmax()]
+    assert brightest["score"] > 256 / 255, "would be black in eight bits"
+    (drawn,) = (
+        path
+        for path in folder.rglob("maps/**/*.png")
+        if path.stem == Path(brightest["file"]).stem and path.parent.name == Path(brightest["file"]).parent.name
+    )
+    assert read_picture(drawn, "L").max() == 255

@@ -73,6 +73,7 @@ def test_int8_judges_as_fp32_does(
     assert len((printed.out + printed.err).splitlines()) < 10
     check_facts(trained, ov.Core().read_model(exact))
     small = trained.to_openvino(tmp_path / "int8", compression_type="INT8_PTQ", datamodule=parts)
+    assert (parts.train_batch_size, parts.eval_batch_size) == (4, 16), "the data module is as before"
     expected, found = answers(exact, parts), answers(small, parts)
     assert np.ptp(expected["pred_score"]) > 0.1
     clear = np.abs(expected["pred_score"] - 0.5) > quantization.MARGIN

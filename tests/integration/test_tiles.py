@@ -11,6 +11,7 @@ from small_models import MODELS, build
 
 import anomalib_dmdd
 from anomalib_dmdd import DemoParts
+from anomalib_dmdd.trained_model import load_trained
 
 TILE, SIZE = 64, (64, 128)
 
@@ -52,3 +53,27 @@ def test_tiles_that_do_not_fit_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=f"tile_size: .* {message}"):
         engine(max_steps=1, callbacks=[tiles(tile)]).fit(build("Dskd", size=SIZE), datamodule=parts)
+
+
+def test_a_checkpoint_of_tiles_needs_no_size_but_its_tiles(parts: DemoParts, engine: Callable[..., Engine]) -> None:
+    side = 288  # larger than the images of a model without a checkpoint
+    training = engine(max_steps=1, limit_val_batches=1, callbacks=[tiles(side)])
+    training.fit(build("Dskd", size=(side, side)), datamodule=parts)
+    default = anomalib_dmdd.Dskd(pre_trained=False, visualizer=False)  # of another backbone, too
+    seen = []
+    load = default.on_load_checkpoint
+
+    def load_and_watch(checkpoint: dict[str, object]) -> None:
+        load(checkpoint)
+        default.model.teacher.register_forward_hook(lambda _teacher, images, _: seen.append(images[0].shape[-1]))
+
+    default.on_load_checkpoint = load_and_watch
+    engine(callbacks=[tiles(side)], limit_predict_batches=1).predict(
+        default, datamodule=parts, ckpt_path=training.best_model_path
+    )
+    assert seen == [side]
+    assert default.model.tiler is not None
+    with pytest.raises(ValueError, match="trained on tiles of 288x288, and its thresholds do not fit whole images"):
+        engine().predict(build("Dskd"), datamodule=parts, ckpt_path=training.best_model_path)
+    with pytest.raises(ValueError, match=r"trained on tiles\. Only the commands of Anomalib can cut them"):
+        load_trained(Path(training.best_model_path))

@@ -69,7 +69,7 @@ def write(runs: Sequence[Run], out: Path, environment: dict[str, Any]) -> pd.Dat
     """Write ``results.csv`` and ``results.md``, and return the rows."""
     rows = collect(runs, out)
     rows.to_csv(out / "results.csv", index=False)
-    (out / "results.md").write_text(markdown(runs, rows, environment))
+    (out / "results.md").write_text(markdown(runs, rows, environment), encoding="utf-8")
     return rows
 
 

@@ -80,7 +80,7 @@ def explain(model: AnomalibModule, path: Path) -> Explanation:
     return Explanation(
         path=path,
         score=batch.pred_score.item(),
-        is_defective=bool(batch.pred_label.item()),
+        is_defective=bool(batch.pred_score > model.post_processor.normalized_image_threshold),
         anomaly_map=batch.anomaly_map.squeeze().numpy(),
         mask=batch.pred_mask.squeeze().numpy(),
         distances=distances,

@@ -80,7 +80,7 @@ def otsu_threshold(grey: Tensor, bins: int = 256) -> tuple[Tensor, Tensor]:
     values = grey.flatten(1)
     low, high = values.aminmax(dim=1, keepdim=True)
     width = ((high - low) / bins).clamp(min=torch.finfo(values.dtype).tiny)
-    index = ((values - low) / width).long().clamp(max=bins - 1)
+    index = ((values - low) / width).long().clamp(0, bins - 1)  # NaN becomes negative
     # In integers: sums of floats in no fixed order would not repeat exactly on a GPU.
     counts = torch.zeros(len(values), bins, dtype=torch.long, device=grey.device)
     counts.scatter_add_(1, index, torch.ones_like(index))

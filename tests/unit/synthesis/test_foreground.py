@@ -100,3 +100,12 @@ def test_object_with_dark_and_bright_parts_and_a_background_coloured_hole_is_who
 )
 def test_whole_image_where_there_is_no_object(image: Tensor) -> None:
     assert foreground_mask(image[None]).all()
+
+
+def test_a_broken_image_does_not_end_the_training_here() -> None:
+    images = torch.rand(2, 3, 64, 64)
+    expected = foreground_mask(images)
+    images[1, 0, 5, 5] = torch.nan
+    found = foreground_mask(images)  # the loss names the image later
+    assert found.shape == expected.shape
+    assert torch.equal(found[0], expected[0])

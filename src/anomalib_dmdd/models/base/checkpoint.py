@@ -13,7 +13,7 @@ from anomalib_dmdd.models.components import Tiler
 if TYPE_CHECKING:
     from .mixin import DistillationMixin
 
-KEY = "anomalib_dmdd"
+CHECKPOINT_KEY = "anomalib_dmdd"
 """Where a checkpoint holds this: plain strings, so that it loads with ``weights_only=True``."""
 
 STRUCTURE = ("backbone", "layers", "embedding_input", "anomaly_map_mode")
@@ -37,7 +37,7 @@ def training_facts(datamodule: object, tiler: Tiler | None) -> dict[str, str]:
     return {"dataset": " ".join(filter(None, names)) or "unknown", "trained": date.today().isoformat(), **tiles}
 
 
-def adopt(model: "DistillationMixin", checkpoint: Mapping[str, Any], *, resume: bool) -> None:
+def restore_settings(model: "DistillationMixin", checkpoint: Mapping[str, Any], *, resume: bool) -> None:
     """Rebuild a model as its checkpoint was trained, where the user asked for nothing else.
 
     Arguments that the user left at their default take the values of the checkpoint. So do not those of a training that
@@ -51,7 +51,7 @@ def adopt(model: "DistillationMixin", checkpoint: Mapping[str, Any], *, resume: 
     Raises:
         ValueError: If the checkpoint is of another model, or an argument or the post-processor contradicts it.
     """
-    found = checkpoint.get(KEY)
+    found = checkpoint.get(CHECKPOINT_KEY)
     if found is None or found["network"] != type(model.model).__name__:
         trained = found["model"] if found else "a model of another package"
         raise ValueError(f"The checkpoint holds {trained}, but the model to load it into is {type(model).__name__}.")
@@ -70,7 +70,7 @@ def refuse_other_model(cls: type, path: object) -> None:
     Raises:
         ValueError: If it is of another model.
     """
-    found = torch.load(path, map_location="cpu", weights_only=True).get(KEY, {}).get("model")  # type: ignore[arg-type]
+    found = torch.load(path, map_location="cpu", weights_only=True).get(CHECKPOINT_KEY, {}).get("model")  # type: ignore[arg-type]
     if found is not None and found not in [base.__name__ for base in cls.__mro__]:
         raise ValueError(f"The checkpoint holds {found}, but the model to load it into is {cls.__name__}.")
 
@@ -89,6 +89,7 @@ def _adopt_arguments(model: "DistillationMixin", trained: Mapping[str, Any], *, 
     if changed:
         arguments = {name: value for name, value in trained.items() if name in signature}
         rebuilt = type(model)(**arguments, evaluator=False, visualizer=False)
+        rebuilt.model.tiler = model.model.tiler
         model.model = rebuilt.model
         model.hparams.update(changed)
 
@@ -105,6 +106,10 @@ def _adopt_post_processor(model: "DistillationMixin", path: str) -> None:
             "Pass the same one (--model.post_processor, or post_processor= in Python), or import its module first."
         )
     model.post_processor = cls()
+    if (trainer := model._trainer) is not None:  # noqa: SLF001  # `trainer` raises where there is none
+        # The trainer took the former one for a callback before the checkpoint was read.
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        callbacks[:] = [model.post_processor if callback is current else callback for callback in callbacks]
 
 
 def _subclasses(cls: type) -> Iterator[type]:

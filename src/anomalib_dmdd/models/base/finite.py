@@ -10,8 +10,9 @@ from torch import Tensor, nn
 class FiniteGuard:
     """Stops a training whose loss or weights are no longer finite, and names the cause.
 
-    On a CPU the loss is checked in every step. On a GPU a flag is read one step later, so that no step waits for it,
-    and before each checkpoint. Under a gradient scaler infinite gradients are normal, so only the loss is judged.
+    On a CPU the loss is checked in every step. On an NVIDIA GPU a flag is read one step later, so that no step waits
+    for it, and before each checkpoint. Under a gradient scaler infinite gradients are normal, so only the loss is
+    judged.
     """
 
     def __init__(self) -> None:

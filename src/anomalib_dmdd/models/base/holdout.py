@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 SHARE = 0.1
 """Share of the training images that is held out."""
 
-FEWEST = 3
+FEWEST_HELD_OUT = 3
 """At least so many images are held out, and at least as many are left to train on."""
 
 
@@ -29,29 +29,32 @@ def ensure_validation_images(trainer: Trainer) -> None:
     if not isinstance(data, AnomalibDataModule):
         return  # data loaders of the user: there is nothing that could be split here
     validated = getattr(data, "val_data", None)
-    if validated is not None and len(validated) and trainer.limit_val_batches:
+    if validated is not None and len(validated):
+        if not trainer.limit_val_batches:
+            trainer.limit_val_batches = 1.0
+            rank_zero_only(logger.warning)(
+                "limit_val_batches=0 is ignored, because the thresholds need the %d validation images.", len(validated)
+            )
         return
     images = len(data.train_data)
-    held_out = max(FEWEST, round(SHARE * images))
-    if images < 2 * FEWEST:
+    held_out = max(FEWEST_HELD_OUT, round(SHARE * images))
+    if images < 2 * FEWEST_HELD_OUT:
         trainer.limit_val_batches = 0
         rank_zero_only(logger.warning)(
             "There are no validation images, and %d training images are too few to hold some of them out. The model "
             "will have no threshold. Add good images; %d are the minimum.",
             images,
-            2 * FEWEST,
+            2 * FEWEST_HELD_OUT,
         )
         return
-    reason = "There are no validation images" if trainer.limit_val_batches else "limit_val_batches=0 skips validation"
     chosen = {int((index + 0.5) * images / held_out) for index in range(held_out)}
     data.val_data = data.train_data.subsample(sorted(chosen))
     data.train_data = data.train_data.subsample([index for index in range(images) if index not in chosen])
     data.setup(TrainerFn.FITTING)  # the second call only updates the augmentations
     trainer.limit_val_batches = trainer.limit_val_batches or 1.0
     rank_zero_only(logger.warning)(
-        "%s, but thresholds need images that the model was not trained on. %d of the %d good training images are held "
-        "out for that.",
-        reason,
+        "There are no validation images, but thresholds need images that the model was not trained on. %d of the %d "
+        "good training images are held out for that.",
         held_out,
         images,
     )

@@ -12,7 +12,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
-from .run_folder import lead_latest_back
+from .run_folder import repoint_latest
 from .threshold_age import ThresholdAge
 
 logger = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class LastModelMixin(LightningModule):
 
     threshold_age: ThresholdAge = ThresholdAge()
     post_processor: nn.Module | None
-    _went_on_from: Any = None  # the checkpoint that a training has just gone on from
+    _resumed_from: Any = None  # the checkpoint that a training has just gone on from
 
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         """Note how far the weights are trained."""
@@ -94,7 +94,7 @@ class LastModelMixin(LightningModule):
     def on_train_end(self) -> None:
         """Validate the last model if its thresholds are old, and report missing ones."""
         super().on_train_end()
-        self._went_on_from = self.trainer.ckpt_path
+        self._resumed_from = self.trainer.ckpt_path
         if not keeps_a_model(self.trainer):
             return
         if not self.threshold_age.is_current:
@@ -137,7 +137,7 @@ class LastModelMixin(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Read the mark; keep the trained weights in the test of ``Engine.train``."""
         trainer = self._trainer
-        if self._went_on_from and trainer and trainer.testing and trainer.ckpt_path == self._went_on_from:
+        if self._resumed_from and trainer and trainer.testing and trainer.ckpt_path == self._resumed_from:
             rank_zero_only(logger.warning)("The model that was just trained is tested, not %s.", trainer.ckpt_path)
             checkpoint |= {"state_dict": self.state_dict(), "callbacks": {}}  # nor does best_model_path go back
             return
@@ -155,7 +155,7 @@ class KeepInterrupted(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Save the state of the training in :data:`INTERRUPTED`; never raises."""
         if trainer.state.fn == TrainerFn.FITTING and not trainer.global_step:
-            lead_latest_back(trainer)
+            repoint_latest(trainer)
         callback = trainer.checkpoint_callback
         folder = callback.dirpath if isinstance(callback, ModelCheckpoint) else None
         if trainer.state.fn != TrainerFn.FITTING or not (folder and trainer.global_step and keeps_a_model(trainer)):

@@ -90,9 +90,11 @@ def training_progress(trainer: Trainer, length: DefaultLength, time_share: float
     """
     shares = [] if time_share is None else [time_share]
     steps = trainer.estimated_stepping_batches
-    if not shares and not math.isfinite(steps):
+    if steps < 0:  # data without a length, and no number of steps
+        shares.append(trainer.current_epoch / max(1, trainer.max_epochs or 1))
+    elif not shares and not math.isfinite(steps):
         steps = length.steps
-    if math.isfinite(steps):
+    if math.isfinite(steps) and steps >= 0:
         shares.append(trainer.global_step / max(1, steps))
     return min(1.0, max(shares))
 

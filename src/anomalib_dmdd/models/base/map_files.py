@@ -33,7 +33,7 @@ class MapFiles(Callback):
             return
         data = getattr(trainer, "datamodule", None)
         names = getattr(data, "name", None), getattr(data, "category", None)
-        maps = (255 * outputs.anomaly_map).round().byte().cpu().numpy()  # (N, 1, H, W) or (N, H, W)
+        maps = (255 * outputs.anomaly_map.clamp(0, 1)).round().byte().cpu().numpy()  # (N, 1, H, W) or (N, H, W)
         for path, values in zip(paths, maps, strict=True):
             target = generate_output_filename(path, Path(trainer.default_root_dir) / "maps", *names)
             Image.fromarray(np.squeeze(values)).save(as_png(target))

@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from anomalib_dmdd.models.components import DistillationModel, Teacher
 from anomalib_dmdd.synthesis import AnomalySimulator, MildAugmentation
 
-from .checkpoint import KEY, adopt, describe, refuse_other_model, training_facts
+from .checkpoint import CHECKPOINT_KEY, describe, refuse_other_model, restore_settings, training_facts
 from .checkpoint_file import keep_checkpoints_complete
 from .export import ExportMixin
 from .finite import FiniteGuard
@@ -35,6 +35,7 @@ from .run_folder import make_latest_a_link
 from .run_summary import RunSummary
 from .schedule import with_warmup_cosine
 from .tested_images import refuse_tested_defects
+from .tiles import TilesMixin
 from .time_left import TimeLeft
 from .training_images import report_training_images
 from .visualizer import VerdictVisualizer
@@ -42,7 +43,7 @@ from .visualizer import VerdictVisualizer
 logger = logging.getLogger(__name__)
 
 
-class DistillationMixin(ExportMixin, LastModelMixin):  # type: ignore[misc]  # LightningModule has a to_onnx, too
+class DistillationMixin(ExportMixin, TilesMixin, LastModelMixin):  # type: ignore[misc]  # LightningModule has a to_onnx, too
     """Mixin for models that must also be direct subclasses of ``AnomalibModule``.
 
     Attributes:
@@ -86,7 +87,6 @@ class DistillationMixin(ExportMixin, LastModelMixin):  # type: ignore[misc]  # L
         """Ensure that there are images to validate with, and that no checkpoint is truncated."""
         super().setup(stage)
         self._check_precision()
-        self._check_tiles()
         self._finite = FiniteGuard()
         if stage == "fit":
             keep_checkpoints_complete(self.trainer)
@@ -203,26 +203,6 @@ class DistillationMixin(ExportMixin, LastModelMixin):  # type: ignore[misc]  # L
                 "precision. Choose 32-true, bf16-mixed or 16-mixed."
             )
 
-    def _check_tiles(self) -> None:
-        """Refuse tiles that the network cannot process, or that are larger than the images.
-
-        Raises:
-            ValueError: If height or width of a tile does not fit.
-        """
-        if (tiler := self.model.tiler) is None:
-            return
-        tile, divisor = (tiler.tile_size_h, tiler.tile_size_w), self.model.size_divisor
-        if any(side % divisor for side in tile):
-            raise ValueError(
-                f"tile_size: {tile} does not fit. {type(self).__name__} with this backbone needs a height and a width "
-                f"that are multiples of {divisor}."
-            )
-        if self.input_size and any(side < part for side, part in zip(self.input_size, tile, strict=True)):
-            raise ValueError(
-                f"tile_size: {tile} is larger than the images, which are resized to {tuple(self.input_size)}. Choose "
-                "smaller tiles, or larger images with --model.image_size."
-            )
-
     def augmented(self, images: Tensor) -> Tensor:
         """Mildly augmented images ``(N, 3, H, W)``, unless the data module augments them."""
         own = getattr(getattr(self.trainer, "datamodule", None), "train_augmentations", None)
@@ -267,13 +247,26 @@ class DistillationMixin(ExportMixin, LastModelMixin):  # type: ignore[misc]  # L
         """Store what the checkpoint needs to be recognised; refuse to store broken weights."""
         self._finite.check_weights(self.model)
         super().on_save_checkpoint(checkpoint)
-        checkpoint[KEY] = describe(self)
+        checkpoint[CHECKPOINT_KEY] = describe(self)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the settings of the checkpoint, or refuse it."""
+        """Take the settings of the checkpoint, or refuse it.
+
+        Raises:
+            ValueError: If the checkpoint contradicts what the user asked for.
+        """
         trainer = self._trainer
-        adopt(self, checkpoint, resume=trainer is not None and trainer.training)
+        resume = trainer is not None and trainer.training
+        restore_settings(self, checkpoint, resume=resume)
+        asked = self.input_size
         super().on_load_checkpoint(checkpoint)
+        if self.input_size == asked:
+            return
+        if resume or self.hparams.get("image_size") is not None:
+            trained, wanted = (tuple(size or ()) for size in (self.input_size, asked))
+            raise ValueError(f"image_size: the checkpoint was trained with {trained}, but {wanted} was asked for.")
+        if trainer is not None and (data := getattr(trainer, "datamodule", None)):
+            data.setup(trainer.state.fn)  # its images were to be resized to the other size
 
     def validation_step(self, batch: Batch, *args: Any, **kwargs: Any) -> Batch:
         """Predict the raw maps of a batch."""
@@ -283,7 +276,7 @@ class DistillationMixin(ExportMixin, LastModelMixin):  # type: ignore[misc]  # L
     @property
     def trainer_arguments(self) -> dict[str, Any]:
         """No sanity validation, because it would set thresholds for an untrained model."""
-        self._went_on_from = None  # the Engine asks once a command, so only the test within the same command sees it
+        self._resumed_from = None  # the Engine asks once a command, so only the test within the same command sees it
         return {"num_sanity_val_steps": 0}
 
     @property

@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Sequence
+from itertools import compress
 from typing import Any
 
 import torch
@@ -138,8 +139,11 @@ class DistillationPostProcessor(PostProcessor):
         """Smooth, score, normalise and threshold a batch of the Engine in place."""
         self._smooth_and_score(batch)
         self.raw_scores = batch.pred_score
-        if not batch.pred_score.isfinite().all():
-            logger.warning("Scores are not finite, reported as 1: %s", getattr(batch, "image_path", None) or "a batch")
+        if (broken := ~batch.pred_score.isfinite()).any():
+            paths = getattr(batch, "image_path", None) or ["an image"] * len(broken)
+            logger.warning(
+                "Scores are not finite, reported as 1: %s", ", ".join(map(str, compress(paths, broken.tolist())))
+            )
         super().post_process_batch(batch)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

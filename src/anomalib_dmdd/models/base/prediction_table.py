@@ -43,7 +43,7 @@ class PredictionTable(Callback):
             "file": paths,
             "raw_score": pl_module.post_processor.raw_scores,
             "score": outputs.pred_score,
-            "anomalous": outputs.pred_label.bool(),
+            "anomalous": None if outputs.pred_label is None else outputs.pred_label.bool(),
             "known_anomalous": None if outputs.gt_label is None else outputs.gt_label.bool(),
             "raw_threshold": pl_module.post_processor.image_threshold.expand(len(paths)),
             "threshold": pl_module.post_processor.normalized_image_threshold.expand(len(paths)),

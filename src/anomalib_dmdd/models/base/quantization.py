@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from anomalib.data import AnomalibDataModule, ImageBatch
+from anomalib.data import AnomalibDataModule, AnomalibDataset, ImageBatch
 from anomalib.metrics import F1Score
 from rich.progress import track
+from torch.utils.data import DataLoader
 
 logger = logging.getLogger(__name__)
 
@@ -97,17 +98,25 @@ def load_calibration_images(model: Any, datamodule: AnomalibDataModule | None) -
     if datamodule is None:
         raise ValueError("compression_type: quantisation needs images to calibrate with. Pass --data.")
     datamodule.setup("fit")
-    size = 1 if model.input(0).partial_shape[0].is_dynamic else model.input(0).shape[0]
-    datamodule.train_batch_size = datamodule.eval_batch_size = size
-    loader = datamodule.val_dataloader()
-    if not len(loader.dataset):
-        loader = datamodule.train_dataloader()
+    size = batch_size(model)
+    validated = getattr(datamodule, "val_data", None)
+    loader = batches(datamodule, validated if validated is not None and len(validated) else datamodule.train_data, size)
     images = [batch.image.numpy() for batch in islice(loader, max(1, RECOMMENDED_IMAGES // size))]
     if not images:
         raise ValueError("compression_type: the data module holds no images to calibrate with.")
     if len(images) * size < RECOMMENDED_IMAGES:
         logger.warning("Calibrating with %d images; %d are better.", len(images) * size, RECOMMENDED_IMAGES)
     return images
+
+
+def batch_size(model: Any) -> int:  # noqa: ANN401
+    """Fixed batch size of an OpenVINO model, or 1."""
+    return 1 if model.input(0).partial_shape[0].is_dynamic else int(model.input(0).shape[0])
+
+
+def batches(datamodule: AnomalibDataModule, images: AnomalibDataset, size: int) -> DataLoader[Any]:
+    """Batches of a size of its own, so that the data module keeps its own."""
+    return DataLoader(images, batch_size=size, collate_fn=images.collate_fn, num_workers=datamodule.num_workers)
 
 
 def _nncf() -> Any:  # noqa: ANN401
@@ -127,7 +136,7 @@ def quantize(model: Any, images: list[npt.NDArray[np.float32]]) -> Any:  # noqa:
 def quantize_with_accuracy_control(
     model: Any,  # noqa: ANN401
     images: list[npt.NDArray[np.float32]],
-    datamodule: AnomalibDataModule | None,
+    datamodule: AnomalibDataModule,
     metric: Any,  # noqa: ANN401
     max_drop: float,
 ) -> Any:  # noqa: ANN401
@@ -155,7 +164,7 @@ def quantize_with_accuracy_control(
     return nncf.quantize_with_accuracy_control(
         model,
         nncf.Dataset(images),
-        nncf.Dataset(datamodule.val_dataloader()),  # type: ignore[union-attr]  # images come from it
+        nncf.Dataset(batches(datamodule, datamodule.val_data, batch_size(model))),
         judge,
         max_drop=max_drop,
         ignored_scope=nncf.IgnoredScope(names=ignored_operations(model)),

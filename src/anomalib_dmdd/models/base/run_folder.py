@@ -24,7 +24,7 @@ def make_latest_a_link(trainer: Trainer) -> None:
 
 
 @rank_zero_only
-def lead_latest_back(trainer: Trainer) -> None:
+def repoint_latest(trainer: Trainer) -> None:
     """Let ``latest`` lead to the newest run with a checkpoint again.
 
     A run that ends before its first step, such as one with a misspelt folder, leaves nothing that it could lead to.

@@ -28,8 +28,10 @@ class RunSummary(Callback):
             options = "--model", type(pl_module).__name__, "--ckpt_path", short(checkpoint)
             lines.append(f"Checkpoint: {short(checkpoint)}")
             lines.append("Predict the images of a folder:")
-            lines.append(command("predict", *options, "--data", images_to_predict(trainer)))
-            if stage == "test":
+            tiled = getattr(pl_module.model, "tiler", None) is not None  # only the user knows the file that says so
+            tiles = ["--config", "path/to/tiles.yaml"] if tiled else []
+            lines.append(command("predict", *options, "--data", images_to_predict(trainer), *tiles))
+            if stage == "test" and not tiled:
                 lines.append("Export to OpenVINO:")
                 folder = short(trainer.default_root_dir)
                 lines.append(command("export", *options, "--export_type", "openvino", "--export_root", folder))

@@ -6,7 +6,7 @@ from typing import Any
 from anomalib.post_processing import PostProcessor
 from torch import nn
 
-KEY = "anomalib_dmdd_thresholds"
+THRESHOLDS_KEY = "anomalib_dmdd_thresholds"
 """Where a checkpoint holds a :class:`ThresholdAge`."""
 
 
@@ -42,12 +42,12 @@ class ThresholdAge:
 
     def save(self, checkpoint: dict[str, Any]) -> None:
         """Write the age into a checkpoint, as plain numbers."""
-        checkpoint[KEY] = asdict(self)
+        checkpoint[THRESHOLDS_KEY] = asdict(self)
 
     @classmethod
     def load(cls, checkpoint: dict[str, Any]) -> "ThresholdAge":
         """Read the age from a checkpoint; checkpoints of earlier versions do not have it."""
-        return cls(**checkpoint.get(KEY, {}))
+        return cls(**checkpoint.get(THRESHOLDS_KEY, {}))
 
     def complaint(self, post_processor: nn.Module | None) -> str | None:
         """What a user must know before using labels and masks; None if all is well."""

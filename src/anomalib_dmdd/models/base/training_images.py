@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 LIMIT = 1000
 """At most so many images are scored, evenly spaced in the training set."""
-FEWEST = 10
+FEWEST_SCORED = 10
 """With fewer images no score is called unusual."""
 DEVIATIONS = 3.5
 """A score stands out if it lies so many robust standard deviations above the median."""
@@ -116,7 +116,7 @@ def stands_out(scores: Tensor) -> Tensor:
         >>> stands_out(scores).nonzero().flatten().tolist()
         [9]
     """
-    if len(scores) < FEWEST:
+    if len(scores) < FEWEST_SCORED:
         return torch.zeros_like(scores, dtype=torch.bool)
     median = scores.median()
     deviation = 1.4826 * (scores - median).abs().median()

@@ -16,13 +16,13 @@ class ScoredBatch(NamedTuple):
     Attributes:
         paths: Path of each image; None where the data has no paths.
         statistics: Image score, label, highest and lowest pixel of the map of each image ``(N, 4)``.
-        maps: Anomaly maps ``(N, H * W)``.
+        maps: Anomaly maps ``(N, H * W)``; None without masks.
         masks: Anomalous pixels ``(N, H * W)``; None without masks.
     """
 
     paths: list[str | None]
     statistics: Tensor
-    maps: Tensor
+    maps: Tensor | None
     masks: Tensor | None
 
     @classmethod
@@ -35,7 +35,7 @@ class ScoredBatch(NamedTuple):
         return cls(
             [None] * len(scores) if paths is None else [str(path) for path in paths],
             torch.stack([scores, labels, maps.amax(1), maps.amin(1)], dim=1),
-            maps,
+            None if batch.gt_mask is None else maps,
             None if batch.gt_mask is None else batch.gt_mask.flatten(1).bool(),
         )
 
@@ -77,9 +77,9 @@ class ValidationScores:
         self.image, labels, self.highest, self.lowest = _gather(statistics[keep]).unbind(1)
         self.labels = labels.bool()
         split = torch.split(keep, [len(batch.paths) for batch in batches])
-        masked = [(batch, kept) for batch, kept in zip(batches, split, strict=True) if batch.masks is not None]
-        self._maps = [batch.maps[kept].flatten() for batch, kept in masked]
-        self._masks = [batch.masks[kept].flatten() for batch, kept in masked if batch.masks is not None]
+        pairs = list(zip(batches, split, strict=True))
+        self._maps = [batch.maps[kept].flatten() for batch, kept in pairs if batch.maps is not None]
+        self._masks = [batch.masks[kept].flatten() for batch, kept in pairs if batch.masks is not None]
 
     def pixels(self) -> tuple[Tensor, Tensor]:
         """Pixels of all maps with a mask, and their labels, ``(M,)`` each.

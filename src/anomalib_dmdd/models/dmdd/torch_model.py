@@ -225,5 +225,5 @@ class DmddModel(DistillationModel):
             return abnormality.sum(1, keepdim=True)
         if self.anomaly_map_mode == "sum":
             return maps.sum(1, keepdim=True)
-        head: Tensor = self.head(maps).sigmoid()
+        head: Tensor = self.head(maps).float().sigmoid()  # half precision would make scores equal
         return head if self.anomaly_map_mode == "head" else head * geometric_mean(normality)

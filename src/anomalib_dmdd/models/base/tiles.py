@@ -1,0 +1,73 @@
+"""Checks of models that see images in tiles, as Anomalib's ``TilerConfigurationCallback`` sets them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightning.pytorch import LightningModule
+
+
+class TilesMixin(LightningModule):
+    """Mixin that refuses tiles which do not fit, once a checkpoint has restored the size of the images.
+
+    Attributes:
+        model: The network, which holds the tiler.
+        input_size: Height and width of the images.
+        trained_with: Facts of the training; ``tiles`` is their size.
+    """
+
+    model: Any
+    input_size: tuple[int, int] | None
+    trained_with: Mapping[str, str]
+
+    def on_fit_start(self) -> None:
+        """Refuse tiles that do not fit."""
+        super().on_fit_start()
+        self._check_tiles()
+
+    def on_validation_start(self) -> None:
+        """Refuse tiles that do not fit or are missing."""
+        super().on_validation_start()
+        self._check_trained_tiles()
+
+    def on_test_start(self) -> None:
+        """Refuse tiles that do not fit or are missing."""
+        super().on_test_start()
+        self._check_trained_tiles()
+
+    def on_predict_start(self) -> None:
+        """Refuse tiles that do not fit or are missing."""
+        super().on_predict_start()
+        self._check_trained_tiles()
+
+    def _check_trained_tiles(self) -> None:
+        """Check the tiles, also against those of the training, whose thresholds fit no others.
+
+        Raises:
+            ValueError: If they do not fit, or the model was trained on tiles and has none.
+        """
+        self._check_tiles()
+        if "tiles" in self.trained_with and self.model.tiler is None:
+            raise ValueError(
+                f"The model was trained on tiles of {self.trained_with['tiles']}, and its thresholds do not fit whole "
+                "images. Pass the same TilerConfigurationCallback, for example with --config tiles.yaml."
+            )
+
+    def _check_tiles(self) -> None:
+        """Refuse tiles that the network cannot process, or that are larger than the images.
+
+        Raises:
+            ValueError: If height or width of a tile does not fit.
+        """
+        if (tiler := self.model.tiler) is None:
+            return
+        tile, divisor = (tiler.tile_size_h, tiler.tile_size_w), self.model.size_divisor
+        if any(side % divisor for side in tile):
+            raise ValueError(
+                f"tile_size: {tile} does not fit. {type(self).__name__} with this backbone needs a height and a width "
+                f"that are multiples of {divisor}."
+            )
+        if self.input_size and any(side < part for side, part in zip(self.input_size, tile, strict=True)):
+            raise ValueError(
+                f"tile_size: {tile} is larger than the images, which are resized to {tuple(self.input_size)}. Choose "
+                "smaller tiles, or larger images with --model.image_size."
+            )
