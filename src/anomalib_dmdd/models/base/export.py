@@ -80,7 +80,7 @@ class ExportMixin:
         return path
 
     def to_onnx(self, *args: Any, **kwargs: Any) -> Path:
-        """Export as Anomalib does, with an opset that needs no conversion and without a line per operation."""
+        """Export as Anomalib does, with the opset of torch and without a line per operation."""
         self._refuse_tiles()
         with warnings_only("onnx_ir", "onnxscript"):
             path: Path = super().to_onnx(*args, **{"opset_version": OPSET, "verbose": False} | kwargs)  # type: ignore[misc]

@@ -7,7 +7,9 @@ from lightning.pytorch import LightningModule
 
 
 class TilesMixin(LightningModule):
-    """Mixin that refuses tiles which do not fit, once a checkpoint has restored the size of the images.
+    """Mixin that refuses tiles which do not fit.
+
+    It looks at the start of a run, when a checkpoint has restored the size of the images.
 
     Attributes:
         model: The network, which holds the tiler.
