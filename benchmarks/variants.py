@@ -69,12 +69,13 @@ class DskdWithOneCompressingBlock(Dskd):
         _keep_one_block(self.model)
 
 
-class BikdWithOneCompressingBlock(Bikd):
-    """BiKD with one residual block in the compressing stage of the embedding."""
+class BikdWithTwoCompressingBlocks(Bikd):
+    """BiKD with two residual blocks in the compressing stage of the embedding, as RD4AD has."""
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
-        _keep_one_block(self.model)
+        teacher = self.model.teacher
+        self.model.student[0] = BottleneckEmbedding(teacher.channels, teacher.reductions)
 
 
 VARIANTS: dict[str, dict[str, Any]] = (
@@ -87,10 +88,11 @@ VARIANTS: dict[str, dict[str, Any]] = (
         "Dskd with dropout": {"class_path": "variants.DskdWithDropout"},
         "Bikd without augmentation": {"class_path": "anomalib_dmdd.Bikd", "init_args": {"augment": False}},
         "Bikd with dropout": {"class_path": "variants.BikdWithDropout"},
+        "Bikd with two compressing blocks": {"class_path": "variants.BikdWithTwoCompressingBlocks"},
     }
     | {
         f"{name} with one compressing block": {"class_path": f"variants.{name}WithOneCompressingBlock"}
-        for name in ("Dmdd", "Dskd", "Bikd")
+        for name in ("Dmdd", "Dskd")
     }
     | {
         f"{name} with MobileNetV2": {

@@ -17,6 +17,7 @@ class BottleneckEmbedding(nn.Module):
         reductions: Their strides, powers of two that do not fall.
         inputs: Number of feature sets that are joined, e.g. 2 for those of a student and the teacher.
         dropout: Probability of zeroing a joined feature in training, before the compressing stage, in [0, 1).
+        blocks: Residual blocks of the compressing stage; the first one halves the map.
 
     Attributes:
         width: Channels of the embedding, twice those of the deepest input.
@@ -32,7 +33,12 @@ class BottleneckEmbedding(nn.Module):
     """
 
     def __init__(
-        self, channels: Sequence[int], reductions: Sequence[int], inputs: int = 1, dropout: float = 0.0
+        self,
+        channels: Sequence[int],
+        reductions: Sequence[int],
+        inputs: int = 1,
+        dropout: float = 0.0,
+        blocks: int = 2,
     ) -> None:
         super().__init__()
         deepest = channels[-1]
@@ -45,7 +51,7 @@ class BottleneckEmbedding(nn.Module):
         narrow = bottleneck_width(channels, self.width)
         self.compress = nn.Sequential(
             ResidualBlock(len(channels) * deepest, self.width, "down", narrow),
-            ResidualBlock(self.width, self.width, width=narrow),
+            *(ResidualBlock(self.width, self.width, width=narrow) for _ in range(blocks - 1)),
         )
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
