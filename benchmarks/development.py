@@ -145,7 +145,9 @@ def main() -> None:
         rows = pd.concat(pool.map(lambda category: run(args, category), args.sets))
     rows = rows[rows["status"] == "ok"]
     csv = args.out / "development.csv"
-    rows.to_csv(csv, index=False)
+    known = [pd.read_csv(csv)] if csv.exists() else []
+    run_of = ["model", "category", "seed", "steps", "image_size", "code"]
+    pd.concat([*known, rows]).drop_duplicates(run_of, keep="last").to_csv(csv, index=False)
     if not args.variants:
         print((100 * rows.pivot_table(index="model", columns="category", values=METRICS)).round(1).to_string())
     for variant in args.variants:

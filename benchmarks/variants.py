@@ -76,6 +76,7 @@ class BikdWithTwoCompressingBlocks(Bikd):
         super().__init__(**arguments)
         teacher = self.model.teacher
         self.model.student[0] = BottleneckEmbedding(teacher.channels, teacher.reductions)
+        self.model.use_fast_layout()
 
 
 VARIANTS: dict[str, dict[str, Any]] = (

@@ -9,9 +9,11 @@ from pathlib import Path
 import pandas as pd
 from curve_tables import REFERENCE, TRAINING, curves
 from matplotlib import pyplot as plt
-from tables import DOCS, METRICS, OURS
+from tables import DOCS, METRICS, MODELS, OURS
 
 SHOWN = ("image_AUROC", "pixel_AUPRO")
+BELOW = 15
+"""Percent below the median that are drawn; what lies lower is the very start of a training."""
 
 
 def draw(rows: pd.DataFrame, path: Path) -> None:
@@ -21,18 +23,16 @@ def draw(rows: pd.DataFrame, path: Path) -> None:
     for row, ((category, steps, _), group) in zip(panels, groups, strict=True):
         for axes, metric in zip(row, SHOWN, strict=True):
             for model, points in group.sort_values("step").groupby("model"):
-                ours = model in OURS
-                axes.plot(
-                    points["time"], points[metric], "-o" if ours else "--", label=model, ms=3, lw=1.8 if ours else 1
-                )
-            last = group[(group["model"] == REFERENCE) & (group["step"] == steps)]
-            axes.axhline(last[metric].mean(), color="gray", lw=0.8)
-            axes.set_ylim(bottom=max(rows[metric].min(), 40))
+                colour, line = f"C{MODELS.index(str(model))}", "-o" if model in OURS else "--"
+                axes.plot(points["time"], points[metric], line, color=colour, label=model, ms=3)
+            last = group[group["step"] == steps]
+            axes.axhline(last.loc[last["model"] == REFERENCE, metric].mean(), color="gray", lw=0.8)
+            axes.set_ylim(bottom=max(axes.get_ylim()[0], group[metric].median() - BELOW))
             axes.set_title(f"{category}, {steps} steps")
             axes.set_xlabel(f"time, {REFERENCE}'s whole training = 1")
             axes.set_ylabel(f"{METRICS[metric]} (%)")
             axes.grid(alpha=0.3)
-    panels[0, 0].legend()
+            axes.legend()
     figure.savefig(path, dpi=110)
 
 

@@ -14,6 +14,8 @@ A document marks the place of a table with ``<!-- table: NAME -->`` and ``<!-- e
 - ``latency``: time per image as a multiple of the teacher alone
 - ``counters``: where the time of an image goes in OpenVINO
 - ``training``: speed and memory of a training, as a multiple of RD4AD's, and the share of each part of a step
+- ``lengths``: accuracy at points of long trainings
+- ``reached``: when a training holds the accuracy that ReverseDistillation ends with
 - ``large``: one image of 1024x1024
 - ``exports``: accuracy and size of the kinds of export
 - ``choosing``: accuracy, time of an image and of a training step, a row per model
@@ -29,6 +31,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+from curve_tables import lengths, reached
 from performance_tables import DOCS, METRICS, backbones, counters, exports, large, latency, refused, training
 
 OURS = ("Dmdd", "Dskd", "Bikd")
@@ -241,7 +244,7 @@ def tables() -> dict[str, str]:
         | {f"variants_{model}": variants(development(variants=True), model) for model in OURS}
         | {metric: by_set(runs, metric) for metric in METRICS}
         | {f"baselines_{size}": baselines(size) for size in (128, 256)}
-        | {"training": training(), "large": large()}
+        | {"training": training(), "large": large(), "lengths": lengths(), "reached": reached()}
         | {"choosing": choices(), "mixed": mixed(), "backbones": backbones(), "refused": refused()}
         | {"latency": latency(), "counters": counters(), "exports": exports(), "known_defects": known_defects()}
     )

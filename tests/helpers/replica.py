@@ -44,7 +44,7 @@ class Recorder(Callback):
             step["backward_kd"] = float(trainer.callback_metrics["train_loss_backward_kd_step"])
 
 
-def main(name: str, root: str, out: str, trainer: str) -> None:
+def main(name: str, root: str, out: str, trainer: str, val_split_mode: str = "same_as_test") -> None:
     """Train and test a model with batches of four, and options of the trainer in JSON."""
     seed_everything(3, workers=True)
     recorder, model = Recorder(), build(name)
@@ -59,7 +59,8 @@ def main(name: str, root: str, out: str, trainer: str) -> None:
         callbacks=[recorder],
         **json.loads(trainer),
     )
-    parts = DemoParts(root=root, train_batch_size=4, eval_batch_size=16, num_workers=0)
+    sizes = {"train_batch_size": 4, "eval_batch_size": 16}
+    parts = DemoParts(root=root, val_split_mode=val_split_mode, num_workers=0, **sizes)
     engine.fit(model, datamodule=parts)
     state = deepcopy(model.state_dict())  # before the test, for which Lightning overwrites it with that of rank 0
     result = {"steps": recorder.steps, "state": state, "metrics": engine.test(model, datamodule=parts)[0]}

@@ -22,10 +22,13 @@ EngineFactory = Callable[..., Engine]
 TESTS = Path(__file__).parents[1]
 
 
-def train_two_replicas(name: str, root: Path, out: Path, **trainer: Any) -> list[dict[str, Any]]:
+def train_two_replicas(
+    name: str, root: Path, out: Path, val_split_mode: str = "same_as_test", **trainer: Any
+) -> list[dict[str, Any]]:
     """What each of two processes saw and ended with."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     command += [str(TESTS / "helpers" / "replica.py"), name, str(root), str(out), json.dumps(trainer)]
+    command.append(val_split_mode)
     search = os.pathsep.join([str(TESTS / "integration"), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = os.environ | {"PYTHONPATH": search, "OMP_NUM_THREADS": "1"}
     done = run(command, env=environment, capture_output=True, text=True, check=False)
@@ -54,8 +57,8 @@ def test_bikd_in_two_processes(demo_root: Path, tmp_path: Path) -> None:
 
 
 def test_dmdd_in_two_processes_with_different_clocks_and_no_validation(demo_root: Path, tmp_path: Path) -> None:
-    limits = {"max_time": "00:00:00:08", "limit_train_batches": 4, "limit_val_batches": 0, "limit_test_batches": 1}
-    replicas = train_two_replicas("Dmdd", demo_root, tmp_path, **limits)
+    limits = {"max_time": "00:00:00:08", "limit_train_batches": 4, "limit_test_batches": 1}
+    replicas = train_two_replicas("Dmdd", demo_root, tmp_path, "none", **limits)
     assert_equal_replicas(*replicas)
 
 

@@ -73,7 +73,7 @@ def test_a_checkpoint_of_tiles_needs_no_size_but_its_tiles(parts: DemoParts, eng
     )
     assert seen == [side]
     assert default.model.tiler is not None
-    with pytest.raises(ValueError, match="trained on tiles of 288x288, and its thresholds do not fit whole images"):
+    with pytest.raises(ValueError, match="tile_size: the model was trained with 288x288, but has none now"):
         engine().predict(build("Dskd"), datamodule=parts, ckpt_path=training.best_model_path)
     with pytest.raises(ValueError, match=r"trained on tiles\. Only the commands of Anomalib can cut them"):
         load_trained(Path(training.best_model_path))

@@ -82,7 +82,7 @@ def explain(model: AnomalibModule, path: Path) -> Explanation:
         score=batch.pred_score.item(),
         is_defective=bool(batch.pred_score > model.post_processor.normalized_image_threshold),
         anomaly_map=batch.anomaly_map.squeeze().numpy(),
-        mask=batch.pred_mask.squeeze().numpy(),
+        mask=(batch.anomaly_map > model.post_processor.normalized_pixel_threshold).squeeze().numpy(),
         distances=distances,
     )
 

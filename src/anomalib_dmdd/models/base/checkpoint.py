@@ -1,6 +1,7 @@
 """Facts in a checkpoint about its model, and what happens if they differ."""
 
 import inspect
+import pickle
 from collections.abc import Iterator, Mapping
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -70,7 +71,11 @@ def refuse_other_model(cls: type, path: object) -> None:
     Raises:
         ValueError: If it is of another model.
     """
-    found = torch.load(path, map_location="cpu", weights_only=True).get(CHECKPOINT_KEY, {}).get("model")  # type: ignore[arg-type]
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[arg-type]
+    except (OSError, RuntimeError, pickle.UnpicklingError):
+        return  # the complaint of the class says more
+    found = checkpoint.get(CHECKPOINT_KEY, {}).get("model")
     if found is not None and found not in [base.__name__ for base in cls.__mro__]:
         raise ValueError(f"The checkpoint holds {found}, but the model to load it into is {cls.__name__}.")
 

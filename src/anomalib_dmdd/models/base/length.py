@@ -66,6 +66,8 @@ def set_length(trainer: Trainer, length: DefaultLength, sets_interval: bool) -> 
     Returns:
         Epochs and steps.
     """
+    if trainer.estimated_stepping_batches < 0:  # data without a length
+        trainer.fit_loop.epoch_loop.max_steps = length.steps
     steps_per_epoch = max(1, int(trainer.estimated_stepping_batches) // (trainer.max_epochs or 1))
     user_steps = trainer.min_steps or 0
     epochs = max(length.in_epochs(steps_per_epoch), trainer.min_epochs or 0, math.ceil(user_steps / steps_per_epoch))
@@ -91,7 +93,8 @@ def training_progress(trainer: Trainer, length: DefaultLength, time_share: float
     shares = [] if time_share is None else [time_share]
     steps = trainer.estimated_stepping_batches
     if steps < 0:  # data without a length, and no number of steps
-        shares.append(trainer.current_epoch / max(1, trainer.max_epochs or 1))
+        epochs = trainer.max_epochs or 1
+        shares.append(trainer.current_epoch / epochs if epochs > 1 else trainer.global_step / length.steps)
     elif not shares and not math.isfinite(steps):
         steps = length.steps
     if math.isfinite(steps) and steps >= 0:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 from anomalib import LearningType
-from anomalib.data import Batch
+from anomalib.data import AnomalibDataModule, Batch
 from anomalib.pre_processing import PreProcessor
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
@@ -265,7 +265,7 @@ class DistillationMixin(ExportMixin, TilesMixin, LastModelMixin):  # type: ignor
         if resume or self.hparams.get("image_size") is not None:
             trained, wanted = (tuple(size or ()) for size in (self.input_size, asked))
             raise ValueError(f"image_size: the checkpoint was trained with {trained}, but {wanted} was asked for.")
-        if trainer is not None and (data := getattr(trainer, "datamodule", None)):
+        if trainer is not None and isinstance(data := getattr(trainer, "datamodule", None), AnomalibDataModule):
             data.setup(trainer.state.fn)  # its images were to be resized to the other size
 
     def validation_step(self, batch: Batch, *args: Any, **kwargs: Any) -> Batch:

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterable
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -100,8 +99,10 @@ def load_calibration_images(model: Any, datamodule: AnomalibDataModule | None) -
     datamodule.setup("fit")
     size = batch_size(model)
     validated = getattr(datamodule, "val_data", None)
-    loader = batches(datamodule, validated if validated is not None and len(validated) else datamodule.train_data, size)
-    images = [batch.image.numpy() for batch in islice(loader, max(1, RECOMMENDED_IMAGES // size))]
+    dataset = validated if validated is not None and len(validated) else datamodule.train_data
+    count = min(len(dataset), max(1, RECOMMENDED_IMAGES // size) * size)
+    chosen = dataset.subsample([index * len(dataset) // count for index in range(count)])  # evenly spaced
+    images = [batch.image.numpy() for batch in batches(datamodule, chosen, size)]
     if not images:
         raise ValueError("compression_type: the data module holds no images to calibrate with.")
     if len(images) * size < RECOMMENDED_IMAGES:
@@ -116,7 +117,8 @@ def batch_size(model: Any) -> int:  # noqa: ANN401
 
 def batches(datamodule: AnomalibDataModule, images: AnomalibDataset, size: int) -> DataLoader[Any]:
     """Batches of a size of its own, so that the data module keeps its own."""
-    return DataLoader(images, batch_size=size, collate_fn=images.collate_fn, num_workers=datamodule.num_workers)
+    collate = datamodule.external_collate_fn or images.collate_fn
+    return DataLoader(images, batch_size=size, collate_fn=collate, num_workers=datamodule.num_workers)
 
 
 def _nncf() -> Any:  # noqa: ANN401

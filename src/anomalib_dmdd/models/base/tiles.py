@@ -27,17 +27,17 @@ class TilesMixin(LightningModule):
         self._check_tiles()
 
     def on_validation_start(self) -> None:
-        """Refuse tiles that do not fit or are missing."""
+        """Refuse tiles that do not fit, or are not those of the training."""
         super().on_validation_start()
         self._check_trained_tiles()
 
     def on_test_start(self) -> None:
-        """Refuse tiles that do not fit or are missing."""
+        """Refuse tiles that do not fit, or are not those of the training."""
         super().on_test_start()
         self._check_trained_tiles()
 
     def on_predict_start(self) -> None:
-        """Refuse tiles that do not fit or are missing."""
+        """Refuse tiles that do not fit, or are not those of the training."""
         super().on_predict_start()
         self._check_trained_tiles()
 
@@ -45,13 +45,15 @@ class TilesMixin(LightningModule):
         """Check the tiles, also against those of the training, whose thresholds fit no others.
 
         Raises:
-            ValueError: If they do not fit, or the model was trained on tiles and has none.
+            ValueError: If they do not fit, or are not those of the training.
         """
         self._check_tiles()
-        if "tiles" in self.trained_with and self.model.tiler is None:
+        trained, tiler = self.trained_with.get("tiles", "none"), self.model.tiler
+        found = "none" if tiler is None else f"{tiler.tile_size_h}x{tiler.tile_size_w}"
+        if "trained" in self.trained_with and found != trained:
             raise ValueError(
-                f"The model was trained on tiles of {self.trained_with['tiles']}, and its thresholds do not fit whole "
-                "images. Pass the same TilerConfigurationCallback, for example with --config tiles.yaml."
+                f"tile_size: the model was trained with {trained}, but has {found} now. Its thresholds do not fit. "
+                "Pass the same TilerConfigurationCallback as in the training, for example with --config tiles.yaml."
             )
 
     def _check_tiles(self) -> None:
