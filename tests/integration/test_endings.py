@@ -238,16 +238,31 @@ def test_a_training_on_a_plain_data_loader_ends_with_a_model_without_thresholds(
     assert kept(training)["state_dict"]["post_processor._image_threshold"].isnan()
 
 
-def test_data_without_a_length_are_trained_at_the_rate_of_the_epoch(engine: EngineFactory) -> None:
-    class Stream(IterableDataset):
-        def __iter__(self) -> Iterator[int]:
-            return iter(range(2))
+class Stream(IterableDataset):
+    """Two batches, without saying so."""
 
-    images = DataLoader(Stream(), collate_fn=lambda _: ImageBatch(image=torch.rand(4, 3, 64, 64)))
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(2))
+
+
+def stream() -> DataLoader:
+    return DataLoader(Stream(), collate_fn=lambda _: ImageBatch(image=torch.rand(4, 3, 64, 64)))
+
+
+def test_data_without_a_length_are_trained_at_the_rate_of_the_epoch(engine: EngineFactory) -> None:
     rates = []
     watch = LambdaCallback(
         on_train_batch_end=lambda trainer, *_: rates.append(trainer.optimizers[0].param_groups[0]["lr"])
     )
-    engine(max_epochs=4, callbacks=[watch]).fit(build("Dskd"), train_dataloaders=images)
+    engine(max_epochs=4, callbacks=[watch]).fit(build("Dskd"), train_dataloaders=stream())
     assert len(rates) == 4 * 2
     assert 0 < rates[-1] < rates[3], "no epoch trains at a rate of zero"
+
+
+def test_data_without_a_length_are_trained_for_the_default_steps(
+    engine: EngineFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Dskd, "default_length", DefaultLength(steps=5))
+    training = engine()
+    training.fit(build("Dskd"), train_dataloaders=stream())
+    assert training.trainer.global_step == 5
