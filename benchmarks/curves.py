@@ -3,8 +3,7 @@ r"""Accuracy over the steps of one training, and the time of the processor until
     python benchmarks/curves.py Dmdd path/to/images --sets screw tile --steps 5000 --points 400 1000 2500
 
 The sets are those of development.py. At each point, and at the end, the model is tested as it is then. Rows go to
-FOLDER/curves.csv. The checkpoint of the last point stays in FOLDER, and the same
-command continues from it.
+FOLDER/curves.csv. The checkpoint of the last point stays in FOLDER, and the same command continues from it.
 
 Learning rates follow the whole length and fall to zero at its end. So an early point is no result of a short training.
 Time counts the training alone, without the tests. Use one thread (OMP_NUM_THREADS=1), or it counts them all.

@@ -34,13 +34,14 @@ def lengths(steps: int = 5000) -> str:
 
 
 def reached() -> str:
-    """When each model holds ReverseDistillation's last value, a row per training and a column per metric."""
+    """When each finished training holds ReverseDistillation's last value, a column per metric."""
     rows = []
     for (category, steps, seed), group in curves().groupby(TRAINING):
-        if (reference := group[group["model"] == REFERENCE]).empty:
+        finished = group[group.groupby("model")["step"].transform("max") == steps]
+        if (reference := finished[finished["model"] == REFERENCE]).empty:
             continue
         goal = reference.loc[reference["step"].idxmax(), [*METRICS]]
-        for model, points in group.groupby("model"):
+        for model, points in finished.groupby("model"):
             row = {"set": category, "steps": steps, "seed": seed, "model": model}
             rows.append(row | {METRICS[name]: held_from(points, name, goal[name]) for name in METRICS})
     table = pd.DataFrame(rows)
