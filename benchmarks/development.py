@@ -7,10 +7,12 @@ layout of MVTec AD. The same command continues where it was stopped; changed cod
 
 A variant is taken if its mean gain in image AUROC or AUPRO is more than two standard errors, if no metric loses more
 than one in the mean, and if no set loses more than two of its own. Without --variants the present models and Anomalib's
-own are run, for the tables of the documents. Every row goes to FOLDER/development.csv.
+distillation models are run, for the tables of the documents; --models names others. Every row goes to
+FOLDER/development.csv.
 """
 
 import argparse
+import math
 import os
 import subprocess
 import sys
@@ -36,7 +38,19 @@ SETS = {
 METRICS = ["image_AUROC", "pixel_AUROC", "pixel_AUPRO"]
 OURS = {name: {"backbone": "resnet18.tv_in1k"} for name in ("Dmdd", "Dskd", "Bikd")}
 BASELINES = {name: {"backbone": "resnet18"} for name in ("ReverseDistillation", "Stfpm", "Patchcore")}
+FIELD: dict[str, dict[str, Any]] = {
+    "Padim": {"backbone": "resnet18"},
+    "Dfm": {"backbone": "resnet18", "layer": "layer3"},
+    "Cfa": {"backbone": "resnet18"},
+    "Fastflow": {"backbone": "resnet18"},
+    "Cflow": {"backbone": "resnet18", "layers": ["layer1", "layer2", "layer3"]},
+    "Supersimplenet": {"backbone": "resnet18.tv_in1k"},
+}
 """Arguments of the models; all start from the same ImageNet weights."""
+
+BY_EPOCHS = ("Supersimplenet", "Cflow")
+"""The schedule of the first needs the number of epochs; the second counts groups of positions as steps."""
+BATCH = 16
 
 
 def arguments() -> argparse.Namespace:
@@ -44,6 +58,8 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", type=Path)
     parser.add_argument("--variants", nargs="+", default=[], choices=VARIANTS, metavar="NAME", help=", ".join(VARIANTS))
+    known = [*OURS, *BASELINES, *FIELD]
+    parser.add_argument("--models", nargs="+", default=[*OURS, *BASELINES], choices=known, help=", ".join(known))
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=SETS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=400)
@@ -61,27 +77,33 @@ def _folder(args: argparse.Namespace, category: str) -> Path:
     return folder
 
 
-def models(variants: Sequence[str]) -> list[dict[str, Any]]:
-    """Entries of a comparison: variants beside their defaults, or all models."""
-    defaults = {name.split()[0]: OURS[name.split()[0]] for name in variants} if variants else OURS | BASELINES
-    entries = [{"class_path": name, "label": name, "init_args": settings} for name, settings in defaults.items()]
+def models(names: Sequence[str], variants: Sequence[str], steps: int, good_images: int) -> list[dict[str, Any]]:
+    """Entries of a comparison: variants beside their defaults, or the named models.
+
+    Models without a student keep single precision, Anomalib's default.
+    """
+    names = list(dict.fromkeys(name.split()[0] for name in variants)) or names
+    known = OURS | BASELINES | FIELD
+    entries = [{"class_path": name, "label": name, "init_args": known[name]} for name in names]
     for name in variants:
         settings = OURS[name.split()[0]] | VARIANTS[name].get("init_args", {})
         entries.append({"class_path": VARIANTS[name]["class_path"], "label": name, "init_args": settings})
-    # PatchCore's memory bank is not trained: it keeps single precision, Anomalib's default.
-    return [
-        {"train_batch_size": 16, "trainer": {"precision": "32-true" if entry["label"] == "Patchcore" else "bf16-mixed"}}
-        | entry
-        for entry in entries
-    ]
+    epochs = max(1, round(steps / math.ceil(good_images / BATCH)))
+    for entry in entries:
+        length = {"max_epochs": epochs} if entry["label"] in BY_EPOCHS else {"max_steps": steps, "max_epochs": -1}
+        single = entry["label"] in FIELD or entry["label"] == "Patchcore"
+        entry["train_batch_size"] = BATCH
+        entry["trainer"] = {"precision": "32-true" if single else "bf16-mixed"} | length
+    return entries
 
 
 def run(args: argparse.Namespace, category: str) -> pd.DataFrame:
     """Compare the models on one set, or what is left to do of it."""
     out = args.out / f"{category}_{args.image_size}_{args.steps}"
     out.mkdir(parents=True, exist_ok=True)
+    good_images = len(list((_folder(args, category) / "train" / "good").iterdir()))
     settings = {
-        "models": models(args.variants),
+        "models": models(args.models, args.variants, args.steps, good_images),
         "data": {
             "class_path": "MVTecAD",
             "category": [category],
@@ -89,7 +111,6 @@ def run(args: argparse.Namespace, category: str) -> pd.DataFrame:
         },
         "seeds": args.seeds,
         "image_size": args.image_size,
-        "trainer": {"max_steps": args.steps, "max_epochs": -1},
         "threads": 1,
         "openvino": [],
         "timed_passes": 5,

@@ -46,6 +46,18 @@ def test_the_rule(gains: dict[str, list[float]], lost: float, taken: bool) -> No
     assert development.is_taken(development.differences(table(gains, lost), "Dmdd new")) is taken
 
 
+def test_a_model_that_counts_epochs_trains_as_long_as_the_others() -> None:
+    by_steps, by_epochs = development.models(["Padim", "Supersimplenet"], [], steps=400, good_images=300)
+    assert by_steps["trainer"]["max_steps"] == 400
+    assert "max_steps" not in by_epochs["trainer"]
+    assert by_epochs["trainer"]["max_epochs"] * 19 == pytest.approx(400, abs=19 / 2)  # 300 images are 19 batches of 16
+
+
+def test_a_variant_is_run_beside_its_default_once() -> None:
+    entries = development.models(["Padim"], ["Dmdd without dropout", "Dmdd with flat loss"], 400, 300)
+    assert [entry["label"] for entry in entries] == ["Dmdd", "Dmdd without dropout", "Dmdd with flat loss"]
+
+
 @pytest.mark.parametrize("name", variants.VARIANTS)
 def test_a_variant_differs_from_its_default_in_what_its_name_says(name: str) -> None:
     cls = getattr(variants, variants.VARIANTS[name]["class_path"].rpartition(".")[2])
