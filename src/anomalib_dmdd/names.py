@@ -1,8 +1,9 @@
-"""Adds the nearest name to the command's error about a misspelt model or data module."""
+"""Adds the nearest name to the command's error about a misspelt model, data module or option."""
 
+import inspect
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,38 +24,56 @@ def let_command_suggest() -> None:
     def init_parser(**kwargs: Any) -> "ArgumentParser":
         parser = build(**kwargs)
         fail = parser.error
-        parser.error = lambda message, *rest: fail(message + suggestion(message), *rest)
+        parser.error = lambda message, *rest: fail(message + suggestion(message, _options(parser)), *rest)
         return parser
 
     command.init_parser = staticmethod(init_parser)
 
 
-def suggestion(message: str) -> str:
+def suggestion(message: str, options: Iterable[str] = ()) -> str:
     """A line with the nearest names for a parser's message, or nothing.
 
     Args:
-        message: Error of jsonargparse, whose last unresolved value is looked up.
+        message: Error of jsonargparse about a class, an argument of a class or an option that it does not know.
+        options: Options of the command, such as ``--trainer.max_steps``.
     """
-    unresolved = re.findall(r"dot import path string: (\S+)", message)
-    if not unresolved:
+    if argument := re.search(r"class_path '\S*?(\w+)':\s+Option '(\w+)' is not accepted", message):
+        cls = _classes().get(argument[1])  # not that of an optimiser or a callback
+        given, known = argument[2], set(inspect.signature(cls).parameters if cls else ())
+    elif option := re.search(r"Unrecognized arguments: (--[^\s=]+)", message):
+        given, known = option[1], set(options)
+    elif unresolved := re.findall(r"dot import path string: (\S+)", message):
+        given, known = unresolved[-1], set(_classes())
+    else:
         return ""
+    close = _nearest(given, known)
+    return f"\n\nThere is no {given!r}. Did you mean {' or '.join(close)}?" if close else ""
+
+
+def _nearest(given: str, known: Iterable[str]) -> list[str]:
+    """Up to three names that look like the given one, or only the one that differs by its case."""
     from difflib import get_close_matches  # noqa: PLC0415  # of no use to a command without mistakes
 
-    known = {name.lower(): name for name in _names()}
-    given = unresolved[-1].lower()
-    close = [known[name] for name in ([given] if given in known else get_close_matches(given, known, n=3))]
-    return f"\n\nThere is no {unresolved[-1]!r}. Did you mean {' or '.join(close)}?" if close else ""
+    folded = {name.lower(): name for name in known}
+    given = given.lower()
+    return [folded[name] for name in ([given] if given in folded else get_close_matches(given, folded, n=3))]
 
 
-def _names() -> set[str]:
-    """Names of all models and data modules that are imported."""
+def _options(parser: "ArgumentParser") -> set[str]:
+    """Options of a parser and of its subcommands."""
+    subcommands = getattr(getattr(parser, "_subcommands_action", None), "choices", {}).values()
+    return {option for part in (parser, *subcommands) for option in part._option_string_actions}  # noqa: SLF001
+
+
+def _classes() -> dict[str, type]:
+    """All models and data modules that are imported, by name."""
     from anomalib.data import AnomalibDataModule  # noqa: PLC0415  # the command has imported both
     from anomalib.models import AnomalibModule  # noqa: PLC0415
 
     pending: list[type] = [AnomalibDataModule, AnomalibModule]
-    names: set[str] = set()
+    classes: dict[str, type] = {}
     while pending:
         subclasses: list[type] = pending.pop().__subclasses__()
-        names.update(cls.__name__ for cls in subclasses)
+        classes |= {cls.__name__: cls for cls in subclasses}
         pending += subclasses
-    return names
+    return classes
