@@ -141,8 +141,14 @@ def export(engine: Engine, model: AnomalibModule, data: AnomalibDataModule, run:
 
 
 def brief(error: Exception) -> str:
-    """First line of an error, short enough for a table."""
-    return f"{type(error).__name__}: {error}".splitlines()[0][:300]
+    """First line of an error, short enough for a table.
+
+    jsonargparse names what it tried first, and the cause, such as an image size that a model refuses, in its list.
+    """
+    first, *rest = str(error).splitlines() or [""]
+    if first.startswith("Does not validate against any of the Union"):
+        first = next((line.removeprefix("  - ") for line in reversed(rest) if line.startswith("  - ")), first)
+    return f"{type(error).__name__}: {first}"[:300]
 
 
 def main(folder: Path) -> int:
