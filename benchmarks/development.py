@@ -87,13 +87,13 @@ def models(names: Sequence[str], variants: Sequence[str], steps: int, good_image
     entries = [{"class_path": name, "label": name, "init_args": known[name]} for name in names]
     for name in variants:
         settings = OURS[name.split()[0]] | VARIANTS[name].get("init_args", {})
-        entries.append({"class_path": VARIANTS[name]["class_path"], "label": name, "init_args": settings})
+        entries.append({**VARIANTS[name], "label": name, "init_args": settings})
     epochs = max(1, round(steps / math.ceil(good_images / BATCH)))
     for entry in entries:
         length = {"max_epochs": epochs} if entry["label"] in BY_EPOCHS else {"max_steps": steps, "max_epochs": -1}
         single = entry["label"] in FIELD or entry["label"] == "Patchcore"
         entry["train_batch_size"] = BATCH
-        entry["trainer"] = {"precision": "32-true" if single else "bf16-mixed"} | length
+        entry["trainer"] = {"precision": "32-true" if single else "bf16-mixed"} | length | entry.get("trainer", {})
     return entries
 
 

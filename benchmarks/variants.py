@@ -96,6 +96,10 @@ VARIANTS: dict[str, dict[str, Any]] = (
         for name in ("Dmdd", "Dskd")
     }
     | {
+        f"{name} in single precision": {"class_path": f"anomalib_dmdd.{name}", "trainer": {"precision": "32-true"}}
+        for name in ("Dmdd", "Dskd", "Bikd")
+    }
+    | {
         f"{name} with MobileNetV2": {
             "class_path": f"anomalib_dmdd.{name}",
             "init_args": {"backbone": "mobilenetv2_100.ra_in1k"},

@@ -58,6 +58,12 @@ def test_a_variant_is_run_beside_its_default_once() -> None:
     assert [entry["label"] for entry in entries] == ["Dmdd", "Dmdd without dropout", "Dmdd with flat loss"]
 
 
+def test_a_variant_may_change_the_precision() -> None:
+    default, single = development.models([], ["Bikd in single precision"], 400, 300)
+    assert (default["trainer"]["precision"], single["trainer"]["precision"]) == ("bf16-mixed", "32-true")
+    assert single["trainer"]["max_steps"] == 400
+
+
 @pytest.mark.parametrize("name", variants.VARIANTS)
 def test_a_variant_differs_from_its_default_in_what_its_name_says(name: str) -> None:
     cls = getattr(variants, variants.VARIANTS[name]["class_path"].rpartition(".")[2])
@@ -70,4 +76,5 @@ def test_a_variant_differs_from_its_default_in_what_its_name_says(name: str) -> 
     usual = 1 if name.startswith("Bikd") else 2
     assert (len(embedding.compress) != usual) == ("compressing block" in name)
     assert ("mobilenetv2" in model.hparams["backbone"]) == ("MobileNetV2" in name)
-    assert type(model).__mro__[0 if settings else 1].__name__ == name.split(maxsplit=1)[0]
+    same_class = settings or "precision" in name
+    assert type(model).__mro__[0 if same_class else 1].__name__ == name.split(maxsplit=1)[0]
