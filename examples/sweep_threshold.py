@@ -46,13 +46,13 @@ def sweep(
     Returns:
         Threshold of the score, share of defects found and of good parts passed, by sensitivity.
     """
+    engine = Engine(default_root_dir=out, logger=False)
     try:
         model, _ = load_trained(checkpoint)
-    except ValueError as error:
+        model.visualizer = None
+        scores = [scores_of(engine, model, folder) for folder in (good, bad)]
+    except (ValueError, OSError) as error:  # no checkpoint, no folder, no readable image
         sys.exit(f"error: {error}")
-    model.visualizer = None
-    engine = Engine(default_root_dir=out, logger=False)
-    scores = [scores_of(engine, model, folder) for folder in (good, bad)]
     score = torch.cat(scores)
     label = torch.cat([torch.full(part.shape, value) for value, part in enumerate(scores)])
     rows = []

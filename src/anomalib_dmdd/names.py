@@ -1,4 +1,4 @@
-"""Adds the nearest name to the command's error about a misspelt model, data module or option."""
+"""Adds the nearest name to the command's error about a misspelt name or option."""
 
 import inspect
 import re
@@ -51,7 +51,7 @@ def suggestion(message: str, options: Iterable[str] = ()) -> str:
 
 
 def _nearest(given: str, known: Iterable[str]) -> list[str]:
-    """Up to three names that look like the given one, or only the one that differs by its case."""
+    """Up to three similar names, or the one that differs by its case alone."""
     from difflib import get_close_matches  # noqa: PLC0415  # of no use to a command without mistakes
 
     folded = {name.lower(): name for name in known}

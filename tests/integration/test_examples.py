@@ -83,6 +83,14 @@ def test_sweep_threshold(checkpoint: Path, demo_root: Path, tmp_path: Path) -> N
     assert stored.post_processor.image_sensitivity == 0.7
 
 
+def test_sweep_threshold_says_what_is_missing(checkpoint: Path, demo_root: Path, tmp_path: Path) -> None:
+    sweep, good = load("sweep_threshold").sweep, demo_root / "flange" / "test" / "good"
+    with pytest.raises(SystemExit, match="^error: .*is not a readable checkpoint"):
+        sweep(good / "000.png", good, good, out=tmp_path)
+    with pytest.raises(SystemExit, match="^error: .*nowhere"):
+        sweep(checkpoint, good, tmp_path / "nowhere", out=tmp_path)
+
+
 def test_custom_post_processor(demo_root: Path, tmp_path: Path) -> None:
     settings = {"border": 12, "steps": 2, "image_size": 64, "parts": demo_root, "out": tmp_path}
     model = load("custom_post_processor").train("Dskd", **settings).eval()
