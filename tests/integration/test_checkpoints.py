@@ -73,6 +73,21 @@ def test_a_checkpoint_of_another_model_is_named(
         engine().test(build("Dskd", backbone=BACKBONE), datamodule=parts, ckpt_path=checkpoints["Bikd"])
 
 
+@pytest.mark.parametrize("name", ["Dmdd", "Dskd", "Bikd"])
+def test_a_checkpoint_of_another_network_names_its_version(
+    name: str, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    checkpoint = torch.load(checkpoints[name], weights_only=True)
+    checkpoint["anomalib_dmdd"]["version"] = "0.0.9"
+    weights = checkpoint["state_dict"]
+    removed = next(key for key in weights if key.startswith("model.") and "teacher" not in key)
+    weights["model.former.weight"] = weights.pop(removed)
+    torch.save(checkpoint, tmp_path / "former.ckpt")
+    message = f"written by 0.0.9 of anomalib-dmdd, whose {name} is another network .* 2 weights differ, such as model"
+    with pytest.raises(ValueError, match=message):
+        getattr(anomalib_dmdd, name).load_from_checkpoint(tmp_path / "former.ckpt")
+
+
 @pytest.mark.parametrize(("trained", "loaded"), list(permutations(("Dmdd", "Dskd", "Bikd"), 2)))
 def test_a_checkpoint_of_another_model_is_named_before_its_arguments(
     checkpoints: dict[str, Path], trained: str, loaded: str

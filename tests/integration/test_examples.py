@@ -85,9 +85,9 @@ def test_sweep_threshold(checkpoint: Path, demo_root: Path, tmp_path: Path) -> N
 
 def test_sweep_threshold_says_what_is_missing(checkpoint: Path, demo_root: Path, tmp_path: Path) -> None:
     sweep, good = load("sweep_threshold").sweep, demo_root / "flange" / "test" / "good"
-    with pytest.raises(SystemExit, match="^error: .*is not a readable checkpoint"):
+    with pytest.raises(SystemExit, match=r"^error: .*is not a readable checkpoint"):
         sweep(good / "000.png", good, good, out=tmp_path)
-    with pytest.raises(SystemExit, match="^error: .*nowhere"):
+    with pytest.raises(SystemExit, match=r"^error: .*nowhere"):
         sweep(checkpoint, good, tmp_path / "nowhere", out=tmp_path)
 
 
