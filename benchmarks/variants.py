@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from anomalib_dmdd import Bikd, Dmdd, Dskd
-from anomalib_dmdd.models.components import BottleneckEmbedding, DistanceNormalizer
+from anomalib_dmdd.models.components import BottleneckEmbedding, DecoderStudent, DistanceNormalizer
 from anomalib_dmdd.models.dmdd.loss import DmddLoss, DmddLossParts
 from anomalib_dmdd.models.dmdd.torch_model import DmddFeatures
 
@@ -69,6 +69,22 @@ class DskdWithOneCompressingBlock(Dskd):
         _keep_one_block(self.model)
 
 
+class DmddWithSmallStudent(Dmdd):
+    """DMDD with one residual block in each stage of embedding and decoder."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        _shrink_student(self.model)
+
+
+class BikdWithSmallStudent(Bikd):
+    """BiKD with one residual block in each stage of the decoder, as its embedding has."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        _shrink_student(self.model)
+
+
 class BikdWithTwoCompressingBlocks(Bikd):
     """BiKD with two residual blocks in the compressing stage of the embedding, as RD4AD has."""
 
@@ -95,6 +111,7 @@ VARIANTS: dict[str, dict[str, Any]] = (
         f"{name} with one compressing block": {"class_path": f"variants.{name}WithOneCompressingBlock"}
         for name in ("Dmdd", "Dskd")
     }
+    | {f"{name} with small student": {"class_path": f"variants.{name}WithSmallStudent"} for name in ("Dmdd", "Bikd")}
     | {
         f"{name} in single precision": {"class_path": f"anomalib_dmdd.{name}", "trainer": {"precision": "32-true"}}
         for name in ("Dmdd", "Dskd", "Bikd")
@@ -139,3 +156,10 @@ def _keep_one_block(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, BottleneckEmbedding):
             module.compress = module.compress[:1]
+
+
+def _shrink_student(model: nn.Module) -> None:
+    _keep_one_block(model)
+    for module in model.modules():
+        if isinstance(module, DecoderStudent):
+            module.stages = nn.ModuleList(stage[:1] for stage in module.stages)

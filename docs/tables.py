@@ -10,7 +10,8 @@ A document marks the place of a table with ``<!-- table: NAME -->`` and ``<!-- e
 - ``row_Dmdd`` and so on: one model, a column per set
 - ``variants_Dmdd`` and so on: one model and its variants, a row per set
 - ``image_AUROC``, ``pixel_AUROC`` and ``pixel_AUPRO``: a column per set
-- ``baselines_128`` and ``baselines_256``: models of Anomalib at these image sizes
+- ``field``: all models that were measured, a column per set, seed 0
+- ``baselines_128``: models of Anomalib at 128x128; ``baselines_256``: these and ours at 256x256
 - ``latency``: time per image as a multiple of the teacher alone
 - ``counters``: where the time of an image goes in OpenVINO
 - ``training``: speed and memory of a training, as a multiple of RD4AD's, and the share of each part of a step
@@ -49,6 +50,7 @@ DOCUMENTS = (
     *EXPERIMENTS,
 )
 MODELS = ("Dmdd", "Dskd", "Bikd", "ReverseDistillation", "Stfpm", "Patchcore")
+FIELD = (*MODELS, "Supersimplenet", "Padim", "Dfm", "Cfa", "Fastflow", "Cflow")
 SETS = ("screw", "hazelnut", "tile", "tile_uneven", "cookie", "board", "flange")
 UNTRAINED = "Patchcore"
 """Collects a memory bank in one pass, so its number of steps says nothing."""
@@ -134,9 +136,31 @@ def by_set(runs: pd.DataFrame, metric: str) -> str:
     return f"{markdown(table, enough)}\n\n{seeds(counts)}."
 
 
-def baselines(size: int) -> str:
-    """Models of Anomalib at an image size, a row per set, model and length."""
+def field(csv: Path = DOCS / "results" / "development.csv") -> str:
+    """Image AUROC and AUPRO of the first seed, a row per model and a column per set.
+
+    Some lengths are whole epochs, and differ a little from ``STEPS``.
+    """
+    runs = pd.read_csv(csv)
+    runs = runs[(runs["image_size"] == IMAGE_SIZE) & (runs["seed"] == 0) & (runs["steps"] < 1.1 * STEPS)]
+    runs = runs[runs["model"].isin(FIELD)].set_index(["model", "category"])
+    cells = runs[["image_AUROC", "pixel_AUPRO"]].map(lambda share: f"{100 * share:.1f}").agg(" / ".join, axis=1)
+    table = cells.unstack()
+    table = table.loc[ordered(table.index, FIELD), ordered(table.columns, SETS)].fillna("-").reset_index()
+    sides = ["left", *["right"] * (table.shape[1] - 1)]
+    return str(table.to_markdown(index=False, disable_numparse=True, colalign=sides))
+
+
+def baselines(size: int, runs: Path = DOCS / "results" / "development.csv") -> str:
+    """Models at an image size, a row per set, model and length.
+
+    Means over the seeds are stored for the models of Anomalib. Ours at ``IMAGE_SIZE`` have tables of their own.
+    """
     rows = pd.read_csv(DOCS / "results" / f"baselines_{size}.csv")
+    ours = pd.read_csv(runs)
+    ours = ours[(ours["image_size"] == size) & (size != IMAGE_SIZE) & ours["model"].isin(MODELS)]
+    groups = ours.groupby(["category", "model", "steps"])
+    rows = pd.concat([rows, groups[list(METRICS)].mean().assign(seeds=groups.size()).reset_index()])
     rows["category"] = pd.Categorical(rows["category"], SETS)
     rows["model"] = pd.Categorical(rows["model"], MODELS)
     rows = rows.sort_values(["category", "model", "steps"]).astype({"category": str, "model": str})
@@ -243,6 +267,7 @@ def tables() -> dict[str, str]:
         | {f"row_{model}": row(runs, model) for model in OURS}
         | {f"variants_{model}": variants(development(variants=True), model) for model in OURS}
         | {metric: by_set(runs, metric) for metric in METRICS}
+        | {"field": field()}
         | {f"baselines_{size}": baselines(size) for size in (128, 256)}
         | {"training": training(), "large": large(), "lengths": lengths(), "reached": reached()}
         | {"choosing": choices(), "mixed": mixed(), "backbones": backbones(), "refused": refused()}

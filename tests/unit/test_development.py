@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import variants
 
-from anomalib_dmdd.models.components import BottleneckEmbedding
+from anomalib_dmdd.models.components import BottleneckEmbedding, DecoderStudent
 
 METRICS = development.METRICS
 
@@ -74,7 +74,10 @@ def test_a_variant_differs_from_its_default_in_what_its_name_says(name: str) -> 
     assert (embedding.dropout.p != default) == ("dropout" in name)
     assert (model.augmentation is None) == ("augmentation" in name)
     usual = 1 if name.startswith("Bikd") else 2
-    assert (len(embedding.compress) != usual) == ("compressing block" in name)
+    small = "small student" in name
+    assert (len(embedding.compress) != usual) == ("compressing block" in name or (small and usual > 1))
+    (decoder,) = (module for module in model.modules() if isinstance(module, DecoderStudent))
+    assert len(decoder.stages[0]) == (1 if small or name.startswith("Dskd") else 2)
     assert ("mobilenetv2" in model.hparams["backbone"]) == ("MobileNetV2" in name)
     same_class = settings or "precision" in name
     assert type(model).__mro__[0 if same_class else 1].__name__ == name.split(maxsplit=1)[0]
