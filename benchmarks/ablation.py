@@ -22,9 +22,8 @@ from lightning import seed_everything
 from timm.layers.cbam import ChannelAttn, SpatialAttn
 from torch import Tensor, nn
 
-from anomalib_dmdd import Bikd, Dmdd, Dskd
+from anomalib_dmdd import Dmdd, Dskd
 from anomalib_dmdd.compare.measure import accuracy, build_evaluator
-from anomalib_dmdd.models.bikd.loss import BikdLoss
 from anomalib_dmdd.models.dmdd.loss import segmentation
 from anomalib_dmdd.models.dmdd.torch_model import SegmentationHead
 
@@ -89,28 +88,9 @@ class DskdMaps(Dskd):
         self.model.anomaly_map_mode = name
 
 
-class BikdForwardOnly(Bikd):
-    """A student that learns from a teacher that does not learn."""
-
-    def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> Tensor:
-        """Forward distillation."""
-        del args, kwargs
-        return self.log_and_sum(self.loss(self.model(self.augmented(batch.image))), batch)
-
-
-class BikdWith(Bikd):
-    """BiKD with another weight in its loss."""
-
-    def __init__(self, weights: dict[str, float], **settings: Any) -> None:
-        super().__init__(**settings)
-        self.loss = BikdLoss(**weights)
-
-
 VARIANTS: dict[str, dict[str, tuple[type[AnomalibModule], dict[str, Any]]]] = {
     "Dmdd": {"DMDD": (DmddWithHeads, {}), "Anomalib's reverse distillation": (ReverseDistillation, {})},
     "Dskd": {f"embedding of {name}": (DskdMaps, {"embedding_input": name}) for name in ("student", "both", "teacher")},
-    "Bikd": {"both directions": (Bikd, {}), "forward only": (BikdForwardOnly, {})}
-    | {f"{name} 0": (BikdWith, {"weights": {name: 0.0}}) for name in ("push", "anchor")},
 }
 """Variants of each model: name, class and arguments."""
 

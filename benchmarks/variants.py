@@ -4,10 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from anomalib.data import Batch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from anomalib_dmdd import Bikd, Dmdd, Dskd
+from anomalib_dmdd.models.base import zero_of
+from anomalib_dmdd.models.bikd.loss import BikdLoss
 from anomalib_dmdd.models.components import BottleneckEmbedding, DecoderStudent, DistanceNormalizer
 from anomalib_dmdd.models.dmdd.loss import DmddLoss, DmddLossParts
 from anomalib_dmdd.models.dmdd.torch_model import DmddFeatures
@@ -77,6 +80,32 @@ class DmddWithSmallStudent(Dmdd):
         _shrink_student(self.model)
 
 
+class BikdForwardOnly(Bikd):
+    """BiKD whose teacher does not learn, a plain reverse distillation."""
+
+    def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> Tensor:
+        """Forward distillation."""
+        del args, kwargs
+        features = self.model(*self.model.tiled(self.augmented(batch.image)))
+        return self.log_and_sum(self.loss(features), batch) + zero_of(self.teacher_parameters())
+
+
+class BikdWithoutPush(Bikd):
+    """BiKD whose teacher is not pushed away from the student in anomalous cells."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.loss = BikdLoss(push=0.0)
+
+
+class BikdWithoutAnchor(Bikd):
+    """BiKD whose teacher may leave its pre-trained weights."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.loss = BikdLoss(anchor=0.0)
+
+
 class BikdWithSmallStudent(Bikd):
     """BiKD with one residual block in each stage of the decoder, as its embedding has."""
 
@@ -105,6 +134,9 @@ VARIANTS: dict[str, dict[str, Any]] = (
         "Dskd with dropout": {"class_path": "variants.DskdWithDropout"},
         "Bikd without augmentation": {"class_path": "anomalib_dmdd.Bikd", "init_args": {"augment": False}},
         "Bikd with dropout": {"class_path": "variants.BikdWithDropout"},
+        "Bikd forward only": {"class_path": "variants.BikdForwardOnly"},
+        "Bikd without push": {"class_path": "variants.BikdWithoutPush"},
+        "Bikd without anchor": {"class_path": "variants.BikdWithoutAnchor"},
         "Bikd with two compressing blocks": {"class_path": "variants.BikdWithTwoCompressingBlocks"},
     }
     | {
