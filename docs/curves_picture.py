@@ -23,10 +23,12 @@ def draw(rows: pd.DataFrame, path: Path) -> None:
     for row, ((category, steps, _), group) in zip(panels, groups, strict=True):
         for axes, metric in zip(row, SHOWN, strict=True):
             for model, points in group.sort_values("step").groupby("model"):
-                colour, line = f"C{MODELS.index(str(model))}", "-o" if model in OURS else "--"
+                name = str(model).split()[0]
+                colour, line = f"C{MODELS.index(name)}", "-o" if model in OURS else ":" if name in OURS else "--"
                 axes.plot(points["time"], points[metric], line, color=colour, label=model, ms=3)
-            last = group[group["step"] == steps]
-            axes.axhline(last.loc[last["model"] == REFERENCE, metric].mean(), color="gray", lw=0.8)
+            last = group.loc[(group["step"] == steps) & (group["model"] == REFERENCE), metric]
+            if not last.empty:
+                axes.axhline(last.mean(), color="gray", lw=0.8)
             axes.set_ylim(bottom=max(axes.get_ylim()[0], group[metric].median() - BELOW))
             axes.set_title(f"{category}, {steps} steps")
             axes.set_xlabel(f"time, {REFERENCE}'s whole training = 1")

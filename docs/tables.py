@@ -41,6 +41,7 @@ EXPERIMENTS = [DOCS / "experiments" / f"{name.lower()}.md" for name in OURS]
 DOCUMENTS = (
     DOCS.parent / "README.md",
     DOCS / "results.md",
+    DOCS / "field.md",
     DOCS / "performance.md",
     DOCS / "known_defects.md",
     DOCS / "choosing.md",

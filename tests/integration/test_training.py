@@ -13,6 +13,7 @@ from anomalib.data import Folder
 from anomalib.engine import Engine
 from lightning import LightningModule, Trainer, seed_everything
 from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.plugins import MixedPrecision
 from small_models import MODELS, build
 from torch.optim import Optimizer
@@ -127,6 +128,25 @@ def test_bikd_follows_the_users_length_through_its_phases(parts: DemoParts, engi
         assert any(not torch.equal(before, after) for before, after in moved)
         stems = (network.features.conv1.state_dict().values() for network in (model.model.teacher, model.model.anchor))
         assert all(map(torch.equal, *stems))
+
+
+def test_the_teacher_of_bikd_moves_as_far_in_a_long_training(
+    parts: DemoParts, engine: EngineFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anomalib_dmdd.models.bikd.lightning_model.TEACHER_STEPS", 8)
+    summed = {}
+    for steps in (8, 16, 32):
+        rates = []
+        record = LambdaCallback(
+            on_train_batch_end=lambda trainer, *_, to=rates: to.append(
+                [group["lr"] for group in trainer.optimizers[0].param_groups]
+            )
+        )
+        engine(callbacks=[record], max_steps=steps).fit(build("Bikd"), datamodule=parts)
+        student, teacher = torch.tensor(rates[:-1]).T  # at the end both are zero
+        torch.testing.assert_close(teacher / student, torch.full((steps - 1,), 1e-4 / 5e-3 * 8 / steps))
+        summed[steps] = float(teacher[int(0.2 * steps) : int(0.8 * steps)].sum())
+    assert summed[32] == pytest.approx(summed[16], rel=0.1)
 
 
 def test_no_weights_and_no_network(parts: DemoParts, engine: EngineFactory, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """What a distillation model needs of Lightning and Anomalib."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -135,7 +135,9 @@ class DistillationMixin(ExportMixin, TilesMixin, LastModelMixin):  # type: ignor
         """Share of the training that is done, in [0, 1]."""
         return training_progress(self.trainer, self.default_length, self._time_progress)
 
-    def with_warmup_cosine(self, optimizer: Optimizer) -> OptimizerLRSchedulerConfig:
+    def with_warmup_cosine(
+        self, optimizer: Optimizer, scales: Sequence[Callable[[], float]] = ()
+    ) -> OptimizerLRSchedulerConfig:
         """The optimiser with the schedule of :func:`with_warmup_cosine` over this training.
 
         The default length is set here unless the user set one. In ``setup`` it would be too early: Lightning counts the
@@ -144,7 +146,7 @@ class DistillationMixin(ExportMixin, TilesMixin, LastModelMixin):  # type: ignor
         if self._takes_default_length:
             epochs, steps = set_length(self.trainer, self.default_length, self._sets_interval)
             logger.info("%s trains for %d epochs, %d steps.", type(self).__name__, epochs, steps)
-        return with_warmup_cosine(optimizer, lambda: self.training_progress)
+        return with_warmup_cosine(optimizer, lambda: self.training_progress, scales)
 
     @classmethod
     def configure_visualizer(cls) -> VerdictVisualizer:

@@ -23,6 +23,9 @@ from .torch_model import BikdModel
 TEACHER_GRADIENT_NORM = 1.0
 """The gradient norm of the teacher is clipped to this."""
 
+TEACHER_STEPS = 400
+"""In a training of more steps, the teacher's rate falls in proportion."""
+
 
 class Bikd(DistillationMixin, AnomalibModule):
     """Bidirectional Knowledge Distillation (BiKD).
@@ -135,7 +138,8 @@ class Bikd(DistillationMixin, AnomalibModule):
                     {"params": self.teacher_parameters(), "lr": 1e-4},
                 ],
                 betas=(0.5, 0.999),
-            )
+            ),
+            scales=[lambda: 1.0, lambda: teacher_scale(self.training_progress, self.trainer.global_step)],
         )
 
     def teacher_parameters(self) -> list[Tensor]:
@@ -159,6 +163,22 @@ class Bikd(DistillationMixin, AnomalibModule):
         finally:
             self.model.anchor = anchor
         return path
+
+
+def teacher_scale(progress: float, step: int) -> float:
+    """Factor of the teacher's rate, so that it changes as much in a long training as in one of 400 steps.
+
+    Otherwise the student of a long training cannot follow, and its distances on good parts grow.
+
+    Args:
+        progress: Share of the training that is done, in [0, 1].
+        step: Number of steps that are done.
+
+    Example:
+        >>> [round(teacher_scale(0.5, step), 3) for step in (100, 200, 2500)]
+        [1.0, 1.0, 0.08]
+    """
+    return min(1.0, TEACHER_STEPS * progress / max(1, step))
 
 
 def backward_weight(progress: float) -> float:
