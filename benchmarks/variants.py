@@ -32,6 +32,14 @@ class DmddWithFlatLoss(Dmdd):
         self.loss = _FlatLoss()
 
 
+class DmddWithoutGuidance(Dmdd):
+    """DMDD whose normality branch learns from normal images alone."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.loss = _NormalImagesLoss()
+
+
 class DmddWithMedian(Dmdd):
     """DMDD that divides a map by its median where that is above the limit of normal images."""
 
@@ -129,6 +137,7 @@ VARIANTS: dict[str, dict[str, Any]] = (
         "Dmdd without augmentation": {"class_path": "anomalib_dmdd.Dmdd", "init_args": {"augment": False}},
         "Dmdd without dropout": {"class_path": "variants.DmddWithoutDropout"},
         "Dmdd with flat loss": {"class_path": "variants.DmddWithFlatLoss"},
+        "Dmdd without guidance": {"class_path": "variants.DmddWithoutGuidance"},
         "Dmdd with median": {"class_path": "variants.DmddWithMedian"},
         "Dskd without augmentation": {"class_path": "anomalib_dmdd.Dskd", "init_args": {"augment": False}},
         "Dskd with dropout": {"class_path": "variants.DskdWithDropout"},
@@ -168,6 +177,11 @@ class _FlatLoss(DmddLoss):
 
         terms = super().forward(features, mask)
         return terms._replace(ngm=flat(features.anomalous_normality) + flat(features.normality))
+
+
+class _NormalImagesLoss(DmddLoss):
+    def forward(self, features: DmddFeatures, mask: Tensor) -> DmddLossParts:
+        return super().forward(features._replace(anomalous_normality=features.normality), mask)
 
 
 class _MedianNormalizer(DistanceNormalizer):
