@@ -12,7 +12,7 @@ from anomalib_dmdd import Bikd, Dmdd, Dskd
 from anomalib_dmdd.models.base import zero_of
 from anomalib_dmdd.models.bikd.loss import BikdLoss
 from anomalib_dmdd.models.components import BottleneckEmbedding, DecoderStudent, DistanceNormalizer
-from anomalib_dmdd.models.dmdd.loss import DmddLoss, DmddLossParts
+from anomalib_dmdd.models.dmdd.loss import DmddLoss, DmddLossParts, normality_guidance
 from anomalib_dmdd.models.dmdd.torch_model import DmddFeatures
 
 
@@ -37,7 +37,15 @@ class DmddWithoutGuidance(Dmdd):
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self.loss = _NormalImagesLoss()
+        self.loss = _GuidanceLoss(share=0.0)
+
+
+class DmddWithLightGuidance(Dmdd):
+    """DMDD whose normality branch learns three tenths as much from anomalous copies."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.loss = _GuidanceLoss(share=0.3)
 
 
 class DmddWithMedian(Dmdd):
@@ -138,6 +146,7 @@ VARIANTS: dict[str, dict[str, Any]] = (
         "Dmdd without dropout": {"class_path": "variants.DmddWithoutDropout"},
         "Dmdd with flat loss": {"class_path": "variants.DmddWithFlatLoss"},
         "Dmdd without guidance": {"class_path": "variants.DmddWithoutGuidance"},
+        "Dmdd with light guidance": {"class_path": "variants.DmddWithLightGuidance"},
         "Dmdd with median": {"class_path": "variants.DmddWithMedian"},
         "Dskd without augmentation": {"class_path": "anomalib_dmdd.Dskd", "init_args": {"augment": False}},
         "Dskd with dropout": {"class_path": "variants.DskdWithDropout"},
@@ -179,9 +188,17 @@ class _FlatLoss(DmddLoss):
         return terms._replace(ngm=flat(features.anomalous_normality) + flat(features.normality))
 
 
-class _NormalImagesLoss(DmddLoss):
+class _GuidanceLoss(DmddLoss):
+    """The term of anomalous copies counts less, that of normal images as much more."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
     def forward(self, features: DmddFeatures, mask: Tensor) -> DmddLossParts:
-        return super().forward(features._replace(anomalous_normality=features.normality), mask)
+        terms = super().forward(features, mask)
+        normal = normality_guidance(features.normality, features.normality, features.teacher)
+        return terms._replace(ngm=self.share * terms.ngm + (1 - self.share) * normal)
 
 
 class _MedianNormalizer(DistanceNormalizer):
