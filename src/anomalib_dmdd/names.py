@@ -38,10 +38,9 @@ def suggestion(message: str, options: Iterable[str] = ()) -> str:
         options: Options of the command, such as ``--trainer.max_steps``.
     """
     if argument := re.search(r"class_path '\S*?(\w+)':\s+Option '(\w+)' is not accepted", message):
-        cls = _classes().get(argument[1])  # not that of an optimiser or a callback
-        given, known = argument[2], set(inspect.signature(cls).parameters if cls else ())
-    elif option := re.search(r"Unrecognized arguments: (--[^\s=]+)", message):
-        given, known = option[1], set(options)
+        given, known = argument[2], _arguments(_classes().get(argument[1]))  # not of an optimiser or a callback
+    elif option := re.search(r"Unrecognized arguments:.*?--([^\s=]+)|does not accept option '([\w.]+)'", message):
+        given, known = f"--{option[1] or option[2]}", set(options)
     elif unresolved := re.findall(r"dot import path string: (\S+)", message):
         given, known = unresolved[-1], set(_classes())
     else:
@@ -62,7 +61,20 @@ def _nearest(given: str, known: Iterable[str]) -> list[str]:
 def _options(parser: "ArgumentParser") -> set[str]:
     """Options of a parser and of its subcommands."""
     subcommands = getattr(getattr(parser, "_subcommands_action", None), "choices", {}).values()
-    return {option for part in (parser, *subcommands) for option in part._option_string_actions}  # noqa: SLF001
+    names = {option for part in (parser, *subcommands) for option in part._option_string_actions}  # noqa: SLF001
+    return {name for name in names if name.startswith("--") and not name.endswith((".help", "+"))}
+
+
+def _arguments(cls: type | None) -> set[str]:
+    """Arguments of a class, and of those that it passes further ones on to."""
+    names: set[str] = set()
+    for base in cls.__mro__ if cls else ():
+        parameters = inspect.signature(base).parameters.values()
+        kinds = {parameter.kind for parameter in parameters}
+        names |= {p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+        if inspect.Parameter.VAR_KEYWORD not in kinds:
+            break
+    return names
 
 
 def _classes() -> dict[str, type]:

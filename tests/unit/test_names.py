@@ -3,6 +3,7 @@
 import pytest
 from anomalib.cli.cli import AnomalibCLI
 
+from anomalib_dmdd import Dmdd
 from anomalib_dmdd.names import let_command_suggest, suggestion
 
 
@@ -13,6 +14,20 @@ from anomalib_dmdd.names import let_command_suggest, suggestion
 def test_the_nearest_name_comes_first(given: str, nearest: str) -> None:
     message = suggestion(f"Errors:\n - Expected a dot import path string: {given}\nGiven value: {given}")
     assert f"There is no '{given}'. Did you mean {nearest}" in message
+
+
+def test_a_wrong_key_of_a_configuration_file_gets_the_option() -> None:
+    message = "Subcommand 'train' does not accept option 'trainer.maxsteps'"
+    assert suggestion(message, {"--trainer.max_steps"}).endswith("Did you mean --trainer.max_steps?")
+
+
+def test_an_argument_is_found_in_the_class_that_it_is_passed_on_to() -> None:
+    class PassesOn(Dmdd):
+        def __init__(self, **arguments: object) -> None:
+            super().__init__(**arguments)
+
+    message = f"Problem with given class_path 'tests.{PassesOn.__name__}':\n Option 'imagesize' is not accepted"
+    assert suggestion(message).endswith("Did you mean image_size?")
 
 
 @pytest.mark.parametrize(("given", "name"), [("DMDD", "Dmdd"), ("mvtec", "MVTec"), ("demoparts", "DemoParts")])
@@ -41,6 +56,7 @@ def test_other_errors_stay_as_they_are(message: str) -> None:
         ["--model", "Dmdd", "--model.imagesize", "128"],
         ["--model", "Dmdd", "--data", "Folder", "--data.normaldir", "good"],
         ["--model", "Dmdd", "--trainer.maxsteps", "4"],
+        ["--model", "Dmdd", "foo", "--trainer.maxsteps", "4"],
     ],
 )
 def test_the_command_says_it_last(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:

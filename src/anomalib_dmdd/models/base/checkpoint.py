@@ -4,12 +4,11 @@ import inspect
 import pickle
 from collections.abc import Iterator, Mapping
 from datetime import date
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import torch
 from anomalib.post_processing import PostProcessor
-from torch import Tensor
 
 from anomalib_dmdd.models.components import Tiler
 
@@ -23,11 +22,19 @@ STRUCTURE = ("backbone", "layers", "embedding_input", "anomaly_map_mode")
 """Arguments of the models that decide which weights and thresholds fit."""
 
 
+def own_version() -> str:
+    """Version of this package, or "unknown" where it is not installed but on the path."""
+    try:
+        return version("anomalib-dmdd")
+    except PackageNotFoundError:
+        return "unknown"
+
+
 def describe(model: "DistillationMixin") -> dict[str, str]:
     """Class names of a model and its parts, and the facts of its training."""
     return {
         **model.trained_with,
-        "version": version("anomalib-dmdd"),
+        "version": own_version(),
         "model": type(model).__name__,
         "network": type(model.model).__name__,
         "post_processor": _path(type(model.post_processor)),
@@ -53,16 +60,15 @@ def restore_settings(model: "DistillationMixin", checkpoint: Mapping[str, Any], 
         resume: Whether a training continues from it.
 
     Raises:
-        ValueError: If the checkpoint is of another model or another network, or an argument or the post-processor
-            contradicts it.
+        ValueError: If the checkpoint is of another model, or an argument or the post-processor contradicts it.
     """
     found = checkpoint.get(CHECKPOINT_KEY)
     if found is None or found["network"] != type(model.model).__name__:
         trained = found["model"] if found else "a model of another package"
         raise ValueError(f"The checkpoint holds {trained}, but the model to load it into is {type(model).__name__}.")
+    model.written_by = found.get("version", "an earlier version")
     model.trained_with = {name: found[name] for name in ("dataset", "trained", "tiles") if name in found}
     _adopt_arguments(model, checkpoint["hyper_parameters"], resume=resume)
-    _refuse_other_network(model, checkpoint["state_dict"], found.get("version"))
     _adopt_post_processor(model, found["post_processor"])
 
 
@@ -102,18 +108,6 @@ def _adopt_arguments(model: "DistillationMixin", trained: Mapping[str, Any], *, 
         rebuilt.model.tiler = model.model.tiler
         model.model = rebuilt.model
         model.hparams.update(changed)
-
-
-def _refuse_other_network(model: "DistillationMixin", weights: Mapping[str, Tensor], written: str | None) -> None:
-    """Refuse weights that do not fit, because the network has changed since they were written."""
-    own = {f"model.{name}": weight.shape for name, weight in model.model.state_dict().items()}
-    stored = {name: weight.shape for name, weight in weights.items() if name.startswith("model.")}
-    if different := sorted(name for name in {*own, *stored} if own.get(name) != stored.get(name)):
-        raise ValueError(
-            f"The checkpoint was written by {written or 'an earlier version'} of anomalib-dmdd, whose "
-            f"{type(model).__name__} is another network than that of {version('anomalib-dmdd')}: {len(different)} "
-            f"weights differ, such as {different[0]}. Install that version, or train again."
-        )
 
 
 def _adopt_post_processor(model: "DistillationMixin", path: str) -> None:

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
@@ -13,6 +12,7 @@ from anomalib.data import AnomalibDataModule
 from anomalib.deploy.export import CompressionType
 from torch import nn
 
+from .checkpoint import own_version
 from .quantization import check_agreement, load_calibration_images, quantize, quantize_with_accuracy_control
 
 SECTION = "anomalib_dmdd"
@@ -49,7 +49,7 @@ class ExportMixin:
         """What the exported file says about its model."""
         facts = {
             "model": type(self).__name__,
-            "version": version("anomalib-dmdd"),
+            "version": own_version(),
             "backbone": str(self.hparams["backbone"]),
             "image_size": "x".join(str(side) for side in self.input_size or ()),
             **self.trained_with,

@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from anomalib_dmdd.models.components import DistillationModel, Teacher
 from anomalib_dmdd.synthesis import AnomalySimulator, MildAugmentation
 
-from .checkpoint import CHECKPOINT_KEY, describe, refuse_other_model, restore_settings, training_facts
+from .checkpoint import CHECKPOINT_KEY, describe, own_version, refuse_other_model, restore_settings, training_facts
 from .checkpoint_file import keep_checkpoints_complete
 from .export import ExportMixin
 from .finite import FiniteGuard
@@ -52,10 +52,12 @@ class DistillationMixin(ExportMixin, TilesMixin, LastModelMixin):  # type: ignor
         augmentation: Applied to each training batch; ``None`` leaves the images as they are.
         validate_every_n_epochs: Epochs between validations; None leaves the choice to trainer and default length.
         check_training_images: Whether the training images are scored at the end of a training.
+        written_by: Version of this package that wrote the loaded checkpoint, if one was loaded.
     """
 
     default_length: ClassVar[DefaultLength] = DefaultLength(steps=5000)
     model: DistillationModel
+    written_by: str | None = None
     augmentation: MildAugmentation | None
     input_size: tuple[int, int] | None
     validate_every_n_epochs: int | None = None
@@ -269,6 +271,22 @@ class DistillationMixin(ExportMixin, TilesMixin, LastModelMixin):  # type: ignor
             raise ValueError(f"image_size: the checkpoint was trained with {trained}, but {wanted} was asked for.")
         if trainer is not None and isinstance(data := getattr(trainer, "datamodule", None), AnomalibDataModule):
             data.setup(trainer.state.fn)  # its images were to be resized to the other size
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """Load weights, with the arguments of torch's method.
+
+        Raises:
+            ValueError: If they do not fit, and another version of the package wrote the checkpoint.
+        """
+        try:
+            return super().load_state_dict(*args, **kwargs)
+        except RuntimeError as error:
+            if self.written_by in (None, own_version()):
+                raise
+            raise ValueError(
+                f"The checkpoint was written by {self.written_by} of anomalib-dmdd, and its weights do not fit "
+                f"{type(self).__name__} of {own_version()}. Install that version, or train again."
+            ) from error
 
     def validation_step(self, batch: Batch, *args: Any, **kwargs: Any) -> Batch:
         """Predict the raw maps of a batch."""
