@@ -43,13 +43,12 @@ FIELD: dict[str, dict[str, Any]] = {
     "Dfm": {"backbone": "resnet18", "layer": "layer3"},
     "Cfa": {"backbone": "resnet18"},
     "Fastflow": {"backbone": "resnet18"},
-    "Cflow": {"backbone": "resnet18", "layers": ["layer1", "layer2", "layer3"]},
     "Supersimplenet": {"backbone": "resnet18.tv_in1k"},
 }
 """Arguments of the models; all start from the same ImageNet weights."""
 
-BY_EPOCHS = ("Supersimplenet", "Cflow")
-"""The schedule of the first needs the number of epochs; the second counts groups of positions as steps."""
+BY_EPOCHS = "Supersimplenet"
+"""Its schedule needs the number of epochs."""
 BATCH = 16
 
 
@@ -90,7 +89,7 @@ def models(names: Sequence[str], variants: Sequence[str], steps: int, good_image
         entries.append({**VARIANTS[name], "label": name, "init_args": settings})
     epochs = max(1, round(steps / math.ceil(good_images / BATCH)))
     for entry in entries:
-        length = {"max_epochs": epochs} if entry["label"] in BY_EPOCHS else {"max_steps": steps, "max_epochs": -1}
+        length = {"max_epochs": epochs} if entry["label"] == BY_EPOCHS else {"max_steps": steps, "max_epochs": -1}
         single = entry["label"] in FIELD or entry["label"] == "Patchcore"
         entry["train_batch_size"] = BATCH
         entry["trainer"] = {"precision": "32-true" if single else "bf16-mixed"} | length | entry.get("trainer", {})

@@ -166,9 +166,9 @@ class Bikd(DistillationMixin, AnomalibModule):
 
 
 def teacher_scale(progress: float, step: int) -> float:
-    """Factor of the teacher's rate, so that it changes as much in a long training as in one of 400 steps.
+    """Factor of the teacher's rate, which falls with the length of the training.
 
-    Otherwise the student of a long training cannot follow, and its distances on good parts grow.
+    So the teacher changes as much in a long training as in one of 400 steps. With more change the accuracy falls.
 
     Args:
         progress: Share of the training that is done, in [0, 1].
