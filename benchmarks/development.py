@@ -66,8 +66,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="runs at a time, a thread each")
     parser.add_argument("--out", type=Path, default=Path("results/development"))
     args = parser.parse_args()
-    if missing := [str(args.images / SETS[name] / name) for name in args.sets if not _folder(args, name).is_dir()]:
-        parser.error(f"There is no folder {', '.join(missing)}.")
+    folders = [_folder(args, name) / "train" / "good" for name in args.sets]
+    if missing := [str(folder) for folder in folders if not any(folder.glob("*"))]:
+        parser.error(f"No images in {', '.join(missing)}.")
     return args
 
 

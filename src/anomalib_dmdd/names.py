@@ -1,6 +1,5 @@
 """Adds the nearest name to the command's error about a misspelt name or option."""
 
-import inspect
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -67,12 +66,13 @@ def _options(parser: "ArgumentParser") -> set[str]:
 
 def _arguments(cls: type | None) -> set[str]:
     """Arguments of a class, and of those that it passes further ones on to."""
+    from inspect import signature  # noqa: PLC0415  # of no use to a command without mistakes
+
     names: set[str] = set()
     for base in cls.__mro__ if cls else ():
-        parameters = inspect.signature(base).parameters.values()
-        kinds = {parameter.kind for parameter in parameters}
+        parameters = signature(base).parameters.values()
         names |= {p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
-        if inspect.Parameter.VAR_KEYWORD not in kinds:
+        if all(p.kind != p.VAR_KEYWORD for p in parameters):
             break
     return names
 
