@@ -94,7 +94,7 @@ def report(
     *,
     has_defective: bool,
 ) -> None:
-    """Print old and new thresholds, what they rest on, and the old threshold in new units."""
+    """Print old and new thresholds, and what they rest on."""
     count = len(data.val_data)
     for name, value in new.items():
         print(f"{name} threshold: {old[name]:.6g} before, {value:.6g} now")

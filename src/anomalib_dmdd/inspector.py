@@ -166,7 +166,7 @@ def read_facts(network: ov.Model) -> dict[str, str]:
 
 
 def squared_ratio(facts: dict[str, str]) -> float:
-    """Squared ratio of pixel threshold to image threshold; 1 if the file does not hold them."""
+    """Squared ratio of pixel to image threshold, 1 without both."""
     if not {"image_threshold", "pixel_threshold"} <= facts.keys():
         return 1.0
     raw = (float(facts[name]) for name in ("pixel_threshold", "image_threshold"))
@@ -196,7 +196,7 @@ def rescale(score: float, squared_ratio: float) -> float:
 
 
 def to_rgb(image: NDArray[Any]) -> NDArray[np.float32]:
-    """Convert a grey, RGB or RGBA image to RGB ``(H, W, 3)`` from 0 to 1.
+    """Convert a grey, RGB or RGBA image to RGB ``(H, W, 3)``, 0 to 1.
 
     Raises:
         ValueError: If shape, type or range is not that of an image.
@@ -214,7 +214,7 @@ def to_rgb(image: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def resize(pixels: NDArray[np.float32], size: Sequence[int | None]) -> NDArray[np.float32]:
-    """Resize an image ``(H, W, C)`` to a height and width, where None keeps a side."""
+    """Resize an image ``(H, W, C)`` to a size, where None keeps a side."""
     height, width = (wanted or side for wanted, side in zip(size, pixels.shape, strict=False))
     if (height, width) == pixels.shape[:2]:
         return pixels
@@ -240,7 +240,7 @@ def read_image(path: Path) -> NDArray[Any]:
 
 
 def draw_overlay(image: NDArray[Any], anomaly_map: NDArray[np.float32], limit: float) -> Image.Image:
-    """Blend a heat map into an image and outline the pixels above a limit in yellow."""
+    """Blend a heat map into an image, with the pixels above a limit outlined."""
     pixels = to_rgb(image)
     heat = np.clip(resize(anomaly_map[..., None], pixels.shape[:2]), 0, 1)  # (H, W, 1)
     colour = np.clip(1.5 - np.abs(4 * heat - np.array([3, 2, 1])), 0, 1)  # from blue over green to red
@@ -252,7 +252,7 @@ def draw_overlay(image: NDArray[Any], anomaly_map: NDArray[np.float32], limit: f
 
 
 def find_images(arguments: Sequence[Path], overlays: Path | None) -> list[Path]:
-    """Image files of the command line and its folders, sorted, without overlays of an earlier run."""
+    """Image files of the command line, sorted, without overlays of an earlier run."""
     drawn = overlays.resolve() if overlays else None
     files: set[Path] = set()
     for argument in arguments:

@@ -130,7 +130,7 @@ def test_bikd_follows_the_users_length_through_its_phases(parts: DemoParts, engi
         assert all(map(torch.equal, *stems))
 
 
-def test_the_teacher_of_bikd_moves_as_far_in_a_long_training(
+def test_the_rates_of_bikds_teacher_add_up_to_the_same_in_a_long_training(
     parts: DemoParts, engine: EngineFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("anomalib_dmdd.models.bikd.lightning_model.TEACHER_STEPS", 8)

@@ -159,7 +159,7 @@ class AnomalySimulator(nn.Module):
         return change.mul_((mask * texture_weight)[:, None]).div_(self._std), mask
 
     def _known_for(self, normal: Tensor, objects: Tensor) -> tuple[Tensor, Tensor]:
-        """Change ``(N, 3, H, W)`` of images by known defects, and its mask ``(N, H, W)``."""
+        """Change images ``(N, 3, H, W)`` and masks ``(N, H, W)`` by known defects."""
         size = (normal.shape[2], normal.shape[3])
         self.load_known_defects(size)
         self._known = cast("Tensor", self._known).to(normal.device)

@@ -16,7 +16,7 @@ SHORT = 600
 
 
 class TimeLeft(Callback):
-    """Logs once, early in a training, how long the rest takes at the speed so far."""
+    """Logs once, early in a training, how long the rest takes."""
 
     _batches = 0
     _start = (0.0, 0.0)

@@ -168,7 +168,7 @@ class Bikd(DistillationMixin, AnomalibModule):
 def teacher_scale(progress: float, step: int) -> float:
     """Factor of the teacher's rate, which falls with the length of the training.
 
-    So the teacher changes as much in a long training as in one of 400 steps. With more change the accuracy falls.
+    So its rates add up to those of 400 steps. With higher ones, long trainings lost accuracy: docs/performance.md.
 
     Args:
         progress: Share of the training that is done, in [0, 1].
