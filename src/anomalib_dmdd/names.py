@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from anomalib.cli import AnomalibCLI
     from jsonargparse import ArgumentParser
 
+BEFORE_ITS_CLASS = {"AnomalibModule": "--model", "AnomalibDataModule": "--data"}
+"""Classes that jsonargparse names in errors about an option that is given before its class, and the option of each."""
+
 
 def let_command_suggest() -> None:
     """Make the command's parser suggest names.
@@ -37,7 +40,9 @@ def suggestion(message: str, options: Iterable[str] = ()) -> str:
         options: Options of the command, such as ``--trainer.max_steps``.
     """
     if argument := re.search(r"class_path '\S*?(\w+)':\s+Option '(\w+)' is not accepted", message):
-        given, known = argument[2], _arguments(_classes().get(argument[1]))  # not of an optimiser or a callback
+        if kind := BEFORE_ITS_CLASS.get(argument[1]):
+            return f"\n\n{kind}.{argument[2]} came before {kind}. Write {kind} NAME first, then its options."
+        given, known = argument[2], _arguments(_classes().get(argument[1]))  # not of an optimiser
     elif option := re.search(r"Unrecognized arguments:.*?--([^\s=]+)|does not accept option '([\w.]+)'", message):
         given, known = f"--{option[1] or option[2]}", set(options)
     elif unresolved := re.findall(r"dot import path string: (\S+)", message):
@@ -78,11 +83,13 @@ def _arguments(cls: type | None) -> set[str]:
 
 
 def _classes() -> dict[str, type]:
-    """All models and data modules that are imported, by name."""
-    from anomalib.data import AnomalibDataModule  # noqa: PLC0415  # the command has imported both
+    """All models, data modules, callbacks and loggers that are imported, by name."""
+    from anomalib.data import AnomalibDataModule  # noqa: PLC0415  # the command has imported all of them
     from anomalib.models import AnomalibModule  # noqa: PLC0415
+    from lightning.pytorch.callbacks import Callback  # noqa: PLC0415
+    from lightning.pytorch.loggers import Logger  # noqa: PLC0415
 
-    pending: list[type] = [AnomalibDataModule, AnomalibModule]
+    pending: list[type] = [AnomalibDataModule, AnomalibModule, Callback, Logger]
     classes: dict[str, type] = {}
     while pending:
         subclasses: list[type] = pending.pop().__subclasses__()

@@ -9,7 +9,15 @@ from anomalib_dmdd.names import let_command_suggest, suggestion
 
 @pytest.mark.parametrize(
     ("given", "nearest"),
-    [("Dmd", "Dmdd"), ("dskd", "Dskd"), ("MVTek", "MVTec"), ("DemoPart", "DemoParts"), ("Patchcor", "Patchcore")],
+    [
+        ("Dmd", "Dmdd"),
+        ("dskd", "Dskd"),
+        ("MVTek", "MVTec"),
+        ("DemoPart", "DemoParts"),
+        ("Patchcor", "Patchcore"),
+        ("EarlyStoping", "EarlyStopping"),
+        ("CSVLoger", "CSVLogger"),
+    ],
 )
 def test_the_nearest_name_comes_first(given: str, nearest: str) -> None:
     message = suggestion(f"Errors:\n - Expected a dot import path string: {given}\nGiven value: {given}")
@@ -46,6 +54,22 @@ def test_a_name_in_another_case_gets_no_other_names(given: str, name: str) -> No
 )
 def test_other_errors_stay_as_they_are(message: str) -> None:
     assert suggestion(message) == ""
+
+
+@pytest.mark.parametrize(
+    ("option", "arguments"),
+    [
+        ("--model.backbone", ["--model.backbone", "resnet18", "--model", "Dmdd"]),
+        ("--data.root", ["--model", "Dmdd", "--data.root", "parts", "--data", "Folder"]),
+    ],
+)
+def test_an_option_before_its_class_is_named(
+    option: str, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    let_command_suggest()
+    with pytest.raises(SystemExit):
+        AnomalibCLI(["train", *arguments], run=False)
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"{option} came before")
 
 
 @pytest.mark.parametrize(
