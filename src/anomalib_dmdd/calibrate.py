@@ -1,7 +1,6 @@
 """The command ``anomalib-dmdd calibrate``: new thresholds for a trained model, from new images."""
 
 import argparse
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -105,6 +104,8 @@ def report(
         share = 100 * expected_false_alarms(count, quantile)
         print(f"They are the {quantile:g} quantile of {count} good images. Expect about {share:.2g} % of good images")
         print("to be flagged; few images make this a rough guess.")
-    ratio = (new["image"] / old["image"]) ** 2 if old["image"] > 0 else math.nan
-    if not math.isnan(ratio):
-        print(f"A file exported before gives the same verdicts with inspector.py --threshold {ratio / (1 + ratio):.4f}")
+    limit = float(post_processor.normalized_image_threshold)
+    if limit < 1 and old["image"] > 0:  # not without a threshold, which is NaN
+        squared = (new["image"] / old["image"]) ** 2 * limit / (1 - limit)
+        limit = squared / (1 + squared)
+        print(f"A file exported before gives the same verdicts with inspector.py --threshold {limit:.4f}")

@@ -122,7 +122,7 @@ class ExportMixin:
         """Quantise the convolutions of teacher and students, and compare the result with the original."""
         images = load_calibration_images(model, datamodule)
         quantized = quantize(model, images)
-        check_agreement(model, quantized, images)
+        check_agreement(model, quantized, images, self._normalized_threshold())
         return quantized
 
     def _accuracy_control_quantization_ov(
@@ -136,5 +136,8 @@ class ExportMixin:
         """Quantise, but keep layers in single precision where the metric would drop too much."""
         images = load_calibration_images(model, datamodule)
         quantized = quantize_with_accuracy_control(model, images, datamodule, metric, max_drop)
-        check_agreement(model, quantized, images)
+        check_agreement(model, quantized, images, self._normalized_threshold())
         return quantized
+
+    def _normalized_threshold(self) -> float:
+        return float(getattr(self.post_processor, "normalized_image_threshold", 0.5))

@@ -173,8 +173,19 @@ def quantize_with_accuracy_control(
     )
 
 
-def check_agreement(model: Any, compressed: Any, images: list[npt.NDArray[np.float32]]) -> None:  # noqa: ANN401
+def check_agreement(
+    model: Any,  # noqa: ANN401
+    compressed: Any,  # noqa: ANN401
+    images: list[npt.NDArray[np.float32]],
+    threshold: float,
+) -> None:
     """Compare a compressed model with its original on some images.
+
+    Args:
+        model: The original OpenVINO model.
+        compressed: The compressed one.
+        images: Batches to compare them on.
+        threshold: Normalised score above which an image is defective.
 
     Raises:
         RuntimeError: If labels or scores differ by more than :data:`MAX_DISAGREEMENT` and :data:`MAX_SHIFT` allow.
@@ -188,11 +199,11 @@ def check_agreement(model: Any, compressed: Any, images: list[npt.NDArray[np.flo
         outputs = [run(batch) for batch in track(images, f"Checking the {name} model")]
         answers.append([np.concatenate([np.ravel(o[key]) for o in outputs]) for key in ("pred_score", "pred_label")])
     (score, label), (new_score, new_label) = answers
-    changed = float(np.mean((label != new_label) & (np.abs(score - 0.5) > MARGIN)))
+    changed = float(np.mean((label != new_label) & (np.abs(score - threshold) > MARGIN)))
     shift = float(np.median(np.abs(score - new_score)))
     summary = (
         f"{100 * np.mean(label == new_label):.3g} % of {len(score)} labels are equal, "
-        f"the median score changes by {shift:.2g}"
+        f"the median change of a score is {shift:.2g}"
     )
     if changed > MAX_DISAGREEMENT or shift > MAX_SHIFT:
         raise RuntimeError(
