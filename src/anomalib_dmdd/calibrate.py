@@ -22,12 +22,15 @@ def arguments(line: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--defective", type=Path, help="folder with new defective images, if there are some")
     parser.add_argument("--out", type=Path, help="new checkpoint; by default NAME-calibrated.ckpt beside the old one")
     args = parser.parse_args(line)
-    args.out = args.out or args.checkpoint.with_name(f"{args.checkpoint.stem}-calibrated.ckpt")
+    args.out = args.out or args.checkpoint.parent / f"{args.checkpoint.stem}-calibrated.ckpt"
     if args.out.exists():
         parser.error(f"{args.out} exists already. Remove it, or choose another file with --out.")
     for folder in filter(None, (args.data, args.defective)):
         if not folder.is_dir():
             parser.error(f"There is no folder {folder}.")
+    folders = [folder.resolve() for folder in (args.data, args.defective or args.out)]
+    if folders[0].is_relative_to(folders[1]) or folders[1].is_relative_to(folders[0]):
+        parser.error(f"{args.data} and {args.defective} overlap. Give separate folders of good and defective images.")
     return args
 
 

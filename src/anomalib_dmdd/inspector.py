@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 SECTION = "anomalib_dmdd"
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
 UINT16_MAX = 65535
 
 
@@ -177,9 +177,12 @@ def squared_ratio(facts: dict[str, str]) -> float:
 def clear(anomaly_map: NDArray[np.float32], mask: Image.Image) -> NDArray[np.float32]:
     """Set a map ``(h, w)`` to 0 where a mask of any size is white."""
     height, width = anomaly_map.shape
-    ignored = np.asarray(mask.resize((width, height), Image.Resampling.NEAREST)) > 127  # noqa: PLR2004
+    values = np.asarray(mask.resize((width, height), Image.Resampling.NEAREST))
+    ignored = values > 127  # noqa: PLR2004
     if ignored.all():
         raise ValueError("The mask ignores the whole image, so all images would be good.")
+    if values.any() and not ignored.any():  # such as 0 and 1 of a label tool
+        raise ValueError(f"The mask has no white pixel, its highest value is {values.max()}. White is 255.")
     return np.where(ignored, np.float32(0), anomaly_map)
 
 

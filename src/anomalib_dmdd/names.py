@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ def suggestion(message: str, options: Iterable[str] = ()) -> str:
         given, known = f"--{option[1] or option[2]}", set(options)
     elif unresolved := re.findall(r"dot import path string: (\S+)", message):
         given, known = unresolved[-1], set(_classes())
+        if Path(given).exists():
+            return f"\n\n{given!r} is a path. With options, --data needs the name of a data module, such as Folder."
     else:
         return ""
     close = _nearest(given, known)

@@ -34,7 +34,10 @@ def load_trained(path: Path) -> tuple[AnomalibModule, dict[str, Any]]:
     facts = checkpoint.get(CHECKPOINT_KEY, {}) if isinstance(checkpoint, dict) else {}
     if facts.get("model") not in models:
         raise ValueError(f"{path} is not a checkpoint of {', '.join(models)}.")
-    model = getattr(anomalib_dmdd, facts["model"]).load_from_checkpoint(path, map_location="cpu")
+    try:
+        model = getattr(anomalib_dmdd, facts["model"]).load_from_checkpoint(path, map_location="cpu")
+    except RuntimeError as error:
+        raise ValueError(f"{path} does not fit this version of anomalib-dmdd: {str(error).splitlines()[0]}") from error
     if "tiles" in model.trained_with:
         raise ValueError(f"{path}: the model was trained on tiles. Only the commands of Anomalib can cut them.")
     if not isinstance(model.post_processor, DistillationPostProcessor):

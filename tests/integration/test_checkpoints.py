@@ -5,10 +5,12 @@ from collections.abc import Callable
 from itertools import permutations
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from anomalib.data import Folder, PredictDataset
 from anomalib.engine import Engine
+from anomalib.post_processing import PostProcessor
 from lightning.pytorch.trainer.states import TrainerFn
 from PIL import Image
 from small_models import MODELS, build
@@ -16,6 +18,7 @@ from small_models import MODELS, build
 import anomalib_dmdd
 from anomalib_dmdd import DemoParts
 from anomalib_dmdd.models.base import DistillationPostProcessor
+from anomalib_dmdd.trained_model import load_trained
 
 EngineFactory = Callable[..., Engine]
 BACKBONE = "mobilenetv3_small_050"
@@ -159,6 +162,19 @@ def test_a_custom_post_processor_comes_back_or_is_asked_for(parts: DemoParts, en
         anomalib_dmdd.Dskd.load_from_checkpoint(run.best_model_path)
 
 
+@pytest.mark.parametrize("post_processor", [PostProcessor(), False])
+def test_a_post_processor_of_anomalib_or_none_comes_back(
+    post_processor: PostProcessor | bool, parts: DemoParts, engine: EngineFactory
+) -> None:
+    run, model = engine(max_steps=1), build("Dskd", post_processor=post_processor, evaluator=False)
+    run.fit(model, datamodule=parts)
+    loaded = anomalib_dmdd.Dskd.load_from_checkpoint(run.best_model_path)
+    assert type(loaded.post_processor) is type(model.post_processor)
+    engine().predict(build("Dskd", evaluator=False), datamodule=parts, ckpt_path=run.best_model_path)
+    with pytest.raises(ValueError, match="not of this package"):
+        load_trained(Path(run.best_model_path))
+
+
 def test_a_broken_image_is_named(
     demo_root: Path, tmp_path: Path, engine: EngineFactory, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -179,4 +195,16 @@ def test_16_bit_images_are_reported(tmp_path: Path, engine: EngineFactory, caplo
     folder = Folder(name="deep", root=tmp_path, normal_dir="good", train_batch_size=4, num_workers=0)
     with caplog.at_level(logging.WARNING):
         engine(max_steps=1).fit(build("Dskd"), datamodule=folder)
-    assert [record for record in caplog.records if "16 bits a pixel" in record.getMessage()]
+    assert caplog.text.count("more than 8 bits a channel") == 1
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_deep_images_behind_others_are_reported(
+    dtype: type, tmp_path: Path, engine: EngineFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a.tif", "b.tif", "c.tif"):
+        pixels = np.random.default_rng(0).random((64, 64)) * (255 if name == "a.tif" else 1)
+        Image.fromarray(pixels.astype(np.uint8 if name == "a.tif" else dtype)).save(tmp_path / name)
+    engine().predict(build("Dskd"), dataset=PredictDataset(tmp_path))
+    assert caplog.text.count("more than 8 bits a channel") == 1
+    assert str(tmp_path / "b.tif") in caplog.text

@@ -30,6 +30,7 @@ def test_explanations_and_report_of_a_run(
     run.trainer.save_checkpoint(checkpoint)
     images = tmp_path / "parts/chip"
     copy_images(demo_root / "flange/test/chip", images, 2)
+    next(images.iterdir()).rename(images / "größer.png")
     batches = run.predict(model, data_path=images)
     expected = {Path(path): batch for batch in batches for path in batch.image_path}
 

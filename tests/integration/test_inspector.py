@@ -18,6 +18,7 @@ from anomalib.deploy import OpenVINOInferencer
 from anomalib.engine import Engine
 from PIL import Image
 from small_models import build
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from anomalib_dmdd import DemoParts, inspector
 from anomalib_dmdd.inspector import Inspector
@@ -234,6 +235,10 @@ def test_exit_codes_and_subfolders(run: Run) -> None:
     assert run("inspector.py", "model.xml", "parts/broken.png").returncode == 2
 
 
+def test_the_script_reads_the_files_that_anomalib_reads() -> None:
+    assert set(IMG_EXTENSIONS) == inspector.SUFFIXES
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -245,6 +250,7 @@ def test_exit_codes_and_subfolders(run: Run) -> None:
         (["model.xml", "part.png", "--device", "TOASTER"], "TOASTER"),
         (["model.xml", "part.png", "--threshold", "7"], "score from 0 to 1"),
         (["model.xml", "part.png", "--ignore", "none.png"], "none.png"),
+        (["model.xml", "part.png", "--ignore", "ones.png"], "no white pixel"),
         (["model.xml", "missing"], "missing does not exist"),
         (["model.xml", "empty"], "No images"),
         (["model.xml", "part.png", "--csv", "part.png"], "would overwrite"),
@@ -269,6 +275,7 @@ def test_what_cannot_work_is_one_line(
     for name in ("part.png", "part.png.jpg"):
         picture(name)
     Path("empty").mkdir()
+    Image.fromarray(np.eye(30, dtype=np.uint8)).save("ones.png")
     before = Path("part.png").read_bytes()
     assert inspector.main(arguments) == 2
     output = capfd.readouterr()

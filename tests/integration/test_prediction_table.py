@@ -1,17 +1,21 @@
 """Test and predict write one table each, never over another's, and say where; a training says how to go on."""
 
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
+from anomalib.data import PredictDataset
 from anomalib.engine import Engine
 from pictures import read_picture
 from small_models import build
 
 from anomalib_dmdd import DemoParts
 from anomalib_dmdd.models.base import DistillationPostProcessor
+from anomalib_dmdd.report.pictures import find_sources
 
 
 def printed_commands(printed: str) -> dict[str, dict[str, str]]:
@@ -42,6 +46,7 @@ def test_tables_of_test_and_predict(
     after_test = capsys.readouterr().out
     root = str(folder.relative_to(tmp_path))
     exports = {"--model": "Bikd", "--ckpt_path": checkpoint, "--export_type": "openvino", "--export_root": root}
+    exports["--input_size"] = "[64,64]"
     assert printed_commands(after_test) == {"predict": predicts, "export": exports}
     assert f"Scores of 56 images: {(folder / 'predictions.csv').relative_to(tmp_path)}" in after_test
     assert f"Pictures: {(folder / 'images').relative_to(tmp_path)}" in after_test
@@ -71,6 +76,36 @@ def test_tables_of_test_and_predict(
     assert len(predicted) == len(list(some.iterdir()))
     assert predicted["known_anomalous"].isna().all()
     assert predicted["score"].to_numpy() == pytest.approx([float(batch.pred_score) for batch in found], abs=1e-6)
+
+
+def test_images_of_one_name_have_maps_of_their_own(
+    demo_root: Path, engine: Callable[..., Engine], tmp_path: Path
+) -> None:
+    images = [tmp_path / "parts" / line / "good/1.png" for line in ("line1", "line2")]
+    for image, source in zip(images, sorted((demo_root / "flange/test").glob("*/000.png")), strict=False):
+        image.parent.mkdir(parents=True)
+        shutil.copy(source, image)
+    model, run = build("Dskd", visualizer=True, evaluator=False), engine()
+    for _ in range(2):  # a second prediction replaces the maps of the first
+        found = {
+            path: batch.anomaly_map
+            for batch in run.predict(model, dataset=PredictDataset(tmp_path / "parts"))
+            for path in batch.image_path
+        }
+    folder = Path(run.trainer.default_root_dir)
+    assert len(list(folder.rglob("maps/**/*.png"))) == 2
+    for source in find_sources(images, [None, None], folder, {}):
+        written = read_picture(source.anomaly_map, "L") / 255
+        expected = found[str(source.image)].clamp(0, 1).reshape(written.shape)
+        torch.testing.assert_close(written, expected, atol=0.003, rtol=0)
+
+
+def test_a_second_run_of_a_model_draws_into_its_own_folder(parts: DemoParts, engine: Callable[..., Engine]) -> None:
+    model = build("Dskd", visualizer=True)
+    for _ in range(2):
+        run = engine(max_steps=1)
+        run.train(model, datamodule=parts)
+        assert list((Path(run.trainer.default_root_dir) / "images").rglob("*.png"))
 
 
 def test_a_post_processor_without_thresholds_and_normalisation(parts: DemoParts, engine: Callable[..., Engine]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from anomalib.data import Folder
 from anomalib.engine import Engine
+from lightning.pytorch import Callback
 from small_models import build
 
 from anomalib_dmdd import DemoParts
@@ -38,6 +39,31 @@ def test_latest_keeps_leading_to_a_model_after_a_training_that_failed_at_once(
         engine(max_steps=1).fit(build("Dmdd", teacher_weights="nowhere"), datamodule=parts)
     assert latest.resolve().name == "v0"
     assert "leads to v0" in caplog.text
+
+
+def test_latest_leads_to_a_training_during_which_another_one_failed(
+    parts: DemoParts, engine: EngineFactory, tmp_path: Path
+) -> None:
+    class SecondStart(Callback):
+        def on_train_end(self, *_: object) -> None:
+            with pytest.raises(FileNotFoundError, match="nowhere"):
+                engine(max_steps=1).fit(build("Dmdd", known_defects="nowhere"), datamodule=parts)
+
+    engine(max_steps=1).fit(build("Dmdd"), datamodule=parts)
+    engine(max_steps=1, callbacks=[SecondStart()]).fit(build("Dmdd"), datamodule=parts)
+    (latest,) = tmp_path.rglob("latest")
+    assert latest.resolve().name == "v1"
+
+
+def test_latest_keeps_leading_to_a_model_where_nothing_is_left_to_train(
+    parts: DemoParts, engine: EngineFactory, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = engine(max_steps=2)
+    run.fit(build("Dskd"), datamodule=parts)
+    engine(max_steps=2).fit(build("Dskd"), datamodule=parts, ckpt_path=run.best_model_path)
+    (latest,) = tmp_path.rglob("latest")
+    assert latest.resolve().name == "v0"
+    assert "Nothing was trained" in caplog.text
 
 
 def test_without_defective_images_the_test_says_that_its_metrics_mean_nothing(

@@ -1,12 +1,13 @@
 """What the calibration says about new thresholds."""
 
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from anomalib_dmdd.calibrate import report
+from anomalib_dmdd.calibrate import arguments, report
 from anomalib_dmdd.models.base import DistillationPostProcessor
 
 
@@ -26,6 +27,17 @@ def test_the_number_for_an_older_file_gives_the_new_verdicts(
         return post_processor._normalize(raw, unused, unused, torch.tensor(threshold))
 
     assert torch.equal(scores(old["image"]) > number, scores(new["image"]) > 1 - sensitivity)
+
+
+@pytest.mark.parametrize(("good", "defective"), [("new", "new"), ("new", "new/bad"), ("new/good", "new")])
+def test_folders_that_overlap_are_refused(
+    good: str, defective: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in (good, defective):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    with pytest.raises(SystemExit, match="2"):
+        arguments(["model.ckpt", "--data", str(tmp_path / good), "--defective", str(tmp_path / defective)])
+    assert "overlap" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("sensitivity", "before"), [(0.0, 1.0), (0.5, float("nan")), (0.5, 0.0)])

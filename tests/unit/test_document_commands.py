@@ -15,6 +15,7 @@ import pytest
 import torch
 from anomalib.cli.cli import AnomalibCLI
 from anomalib.data.datasets.image import folder
+from anomalib.data.utils import path as path_checks
 from documents import DOCUMENTS, REPOSITORY, blocks, commands
 
 import anomalib_dmdd
@@ -122,7 +123,7 @@ def test_programs_compile(document: Path) -> None:
 def test_messages_are_those_of_the_code() -> None:
     messages = re.findall(r"^\| `(.+?)` \|", (REPOSITORY / "docs/trouble.md").read_text(), flags=re.MULTILINE)
     assert len(messages) > 50
-    files = [*SOURCES.rglob("*.py"), Path(folder.__file__)]
+    files = [*SOURCES.rglob("*.py"), Path(folder.__file__), Path(path_checks.__file__)]
     texts = [text for path in files for text in strings(ast.parse(path.read_text()))]
     patterns = {message: ".*".join(map(re.escape, message.split("..."))) for message in messages}
     missing = [message for message, pattern in patterns.items() if not any(re.search(pattern, text) for text in texts)]

@@ -1,5 +1,7 @@
 """A misspelt name or option in the command gets the nearest one."""
 
+from pathlib import Path
+
 import pytest
 from anomalib.cli.cli import AnomalibCLI
 
@@ -22,6 +24,10 @@ from anomalib_dmdd.names import let_command_suggest, suggestion
 def test_the_nearest_name_comes_first(given: str, nearest: str) -> None:
     message = suggestion(f"Errors:\n - Expected a dot import path string: {given}\nGiven value: {given}")
     assert f"There is no '{given}'. Did you mean {nearest}" in message
+
+
+def test_a_path_gets_no_names(tmp_path: Path) -> None:
+    assert "--data needs the name of a data module" in suggestion(f"Expected a dot import path string: {tmp_path}")
 
 
 def test_a_wrong_key_of_a_configuration_file_gets_the_option() -> None:

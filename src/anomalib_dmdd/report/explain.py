@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from anomalib.data import ImageBatch, PredictDataset
-from anomalib.data.utils import get_image_filenames
+from anomalib.data import ImageBatch, ImageItem
+from anomalib.data.utils import get_image_filenames, read_image
 from anomalib.models.components import AnomalibModule
 from numpy.typing import NDArray
 from rich.console import Console
@@ -63,7 +63,8 @@ def explain(model: AnomalibModule, path: Path) -> Explanation:
         ValueError: If the file is not a readable image.
     """
     try:
-        batch = ImageBatch.collate([PredictDataset(path)[0]])
+        # Not PredictDataset, which refuses a file with an umlaut in its name.
+        batch = ImageBatch.collate([ImageItem(image=read_image(path, as_tensor=True), image_path=str(path))])
     except (OSError, SyntaxError, ValueError) as error:  # Pillow raises all of them
         raise ValueError(f"{path} is not a readable image.") from error
     if model.pre_processor:

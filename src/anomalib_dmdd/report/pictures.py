@@ -11,7 +11,7 @@ import pandas as pd
 from PIL import Image
 
 from anomalib_dmdd.inspector import draw_overlay, read_image, to_rgb
-from anomalib_dmdd.picture_names import as_png
+from anomalib_dmdd.picture_names import source_of
 
 from .tables import EXPLAINED
 
@@ -85,11 +85,12 @@ def find_sources(
     files: Iterable[Path], masks: Iterable[object], run: Path, explanations: dict[Path, Path]
 ) -> list[Sources]:
     """Files of each image of a run."""
-    maps, strips = PictureIndex(run / "maps"), PictureIndex(run / "images")
+    strips = PictureIndex(run / "images")
+    maps = {source_of(path): path for path in sorted((run / "maps").rglob("*.png"))}
     return [
         Sources(
             image=file,
-            anomaly_map=maps.find(as_png(file)),
+            anomaly_map=maps.get(str(file)),
             strip=strips.find(file),
             mask=Path(mask) if isinstance(mask, str) and mask else None,
             explanation=explanations.get(file.absolute()),

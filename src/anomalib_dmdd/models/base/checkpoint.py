@@ -115,7 +115,8 @@ def _adopt_post_processor(model: "DistillationMixin", path: str) -> None:
     if current is None or _path(type(current)) == path:
         return
     # Only classes that are imported already: a checkpoint must not decide which code runs.
-    cls = next((cls for cls in _subclasses(PostProcessor) if _path(cls) == path), None)
+    known = (type(None), PostProcessor, *_subclasses(PostProcessor))
+    cls = next((cls for cls in known if _path(cls) == path), None)
     if cls is None or type(current).__module__.partition(".")[0] != __name__.partition(".")[0]:
         raise ValueError(
             f"post_processor: the checkpoint was trained with {path}, but the model has {_path(type(current))}. "
@@ -125,7 +126,8 @@ def _adopt_post_processor(model: "DistillationMixin", path: str) -> None:
     if (trainer := model._trainer) is not None:  # noqa: SLF001  # `trainer` raises where there is none
         # The trainer took the former one for a callback before the checkpoint was read.
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
-        callbacks[:] = [model.post_processor if callback is current else callback for callback in callbacks]
+        replaced = [model.post_processor if callback is current else callback for callback in callbacks]
+        callbacks[:] = [callback for callback in replaced if callback is not None]
 
 
 def _subclasses(cls: type) -> Iterator[type]:

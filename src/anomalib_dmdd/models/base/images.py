@@ -11,27 +11,37 @@ logger = logging.getLogger(__name__)
 
 
 class ImageFileReport(Callback):
-    """Names broken image files, and warns of 16-bit images, which Anomalib reads as white.
+    """Names broken image files, and warns of 16-bit and float images, which Anomalib reads as white or black."""
 
-    Files are opened only where there is a reason: those of the first batch, and all of them after an error of reading.
-    """
+    def __init__(self) -> None:
+        self._warned = False
 
-    def on_train_batch_start(self, trainer: Trainer, _module: LightningModule, batch: Any, batch_idx: int) -> None:  # noqa: ANN401
-        """Look at the file format of the first batch."""
-        if batch_idx == 0 and trainer.current_epoch == 0 and trainer.is_global_zero:
-            _warn_of_16_bit(batch)
+    def on_train_batch_start(self, trainer: Trainer, _module: LightningModule, batch: Any, *_: Any) -> None:  # noqa: ANN401
+        """Look at the file formats once."""
+        if trainer.current_epoch == 0:
+            self._look(batch)
 
-    def on_predict_batch_start(
-        self,
-        _trainer: Trainer,
-        _module: LightningModule,
-        batch: Any,  # noqa: ANN401
-        batch_idx: int,
-        _dataloader_idx: int = 0,
-    ) -> None:
-        """Look at the file format of the first batch."""
-        if batch_idx == 0:
-            _warn_of_16_bit(batch)
+    def on_validation_batch_start(self, *args: Any) -> None:
+        """Look at the file formats once."""
+        self.on_train_batch_start(*args)
+
+    def on_test_batch_start(self, _trainer: Trainer, _module: LightningModule, batch: Any, *_: Any) -> None:  # noqa: ANN401
+        """Look at the file formats."""
+        self._look(batch)
+
+    def on_predict_batch_start(self, *args: Any) -> None:
+        """Look at the file formats."""
+        self.on_test_batch_start(*args)
+
+    def _look(self, batch: Any) -> None:  # noqa: ANN401
+        paths = () if self._warned else getattr(batch, "image_path", None) or ()
+        if deep := next((path for path in paths if _mode(Path(path)).startswith(("I", "F"))), None):
+            self._warned = True
+            logger.warning(
+                "%s has more than 8 bits a channel. Anomalib reads it as white, and float images as black. Convert "
+                "such images to 8 bits before the training.",
+                deep,
+            )
 
     def on_exception(self, trainer: Trainer, _module: LightningModule, exception: BaseException) -> None:
         """After an error of reading, name the files that cannot be read."""
@@ -40,15 +50,6 @@ class ImageFileReport(Callback):
         broken = [str(path) for path in _image_paths(trainer) if not _is_readable(path)]
         if broken:
             logger.error("%d image files cannot be read: %s", len(broken), ", ".join(broken))
-
-
-def _warn_of_16_bit(batch: Any) -> None:  # noqa: ANN401
-    deep = [path for path in batch.image_path or [] if _mode(Path(path)).startswith("I")]
-    if deep:
-        logger.warning(
-            "%s has 16 bits a pixel, which Anomalib reads as white. Convert such images to 8 bits before the training.",
-            deep[0],
-        )
 
 
 def _mode(path: Path) -> str:

@@ -12,7 +12,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
-from .run_folder import repoint_latest
+from .run_folder import point_latest_here, repoint_latest
 from .threshold_age import ThresholdAge
 
 logger = logging.getLogger(__name__)
@@ -151,6 +151,20 @@ class LastModelMixin(LightningModule):
 
 class KeepInterrupted(Callback):
     """Saves a checkpoint when a training is interrupted, also before its first validation."""
+
+    def __init__(self) -> None:
+        self._trains = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note that there is something to train."""
+        del trainer, pl_module
+        self._trains = True
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let ``latest`` lead to this run, or to one with a checkpoint if nothing was left to train."""
+        del pl_module
+        (point_latest_here if self._trains else repoint_latest)(trainer)
+        self._trains = False
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Save the state of the training in :data:`INTERRUPTED`; never raises."""

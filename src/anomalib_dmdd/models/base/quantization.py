@@ -1,7 +1,8 @@
 """Quantisation of an OpenVINO model to 8-bit integers, where it costs no accuracy."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from anomalib.data import AnomalibDataModule, AnomalibDataset, ImageBatch
 from anomalib.metrics import F1Score
 from rich.progress import track
 from torch.utils.data import DataLoader
+from torchvision.transforms.v2.functional import resize
 
 logger = logging.getLogger(__name__)
 
@@ -97,12 +99,12 @@ def load_calibration_images(model: Any, datamodule: AnomalibDataModule | None) -
     if datamodule is None:
         raise ValueError("compression_type: quantisation needs images to calibrate with. Pass --data.")
     datamodule.setup("fit")
-    size = batch_size(model)
     validated = getattr(datamodule, "val_data", None)
     dataset = validated if validated is not None and len(validated) else datamodule.train_data
+    size = batch_size(model)
     count = min(len(dataset), max(1, RECOMMENDED_IMAGES // size) * size)
     chosen = dataset.subsample([index * len(dataset) // count for index in range(count)])  # evenly spaced
-    images = [batch.image.numpy() for batch in batches(datamodule, chosen, size)]
+    images = [batch.image.numpy() for batch in batches(datamodule, chosen, model)]
     if not images:
         raise ValueError("compression_type: the data module holds no images to calibrate with.")
     if len(images) * size < RECOMMENDED_IMAGES:
@@ -115,10 +117,19 @@ def batch_size(model: Any) -> int:  # noqa: ANN401
     return 1 if model.input(0).partial_shape[0].is_dynamic else int(model.input(0).shape[0])
 
 
-def batches(datamodule: AnomalibDataModule, images: AnomalibDataset, size: int) -> DataLoader[Any]:
-    """Batches of a size of its own, so that the data module keeps its own."""
+def batches(datamodule: AnomalibDataModule, images: AnomalibDataset, model: Any) -> DataLoader[Any]:  # noqa: ANN401
+    """Batches that fit a model, while the data module keeps its own."""
+    sides = model.input(0).partial_shape[2:]
     collate = datamodule.external_collate_fn or images.collate_fn
-    return DataLoader(images, batch_size=size, collate_fn=collate, num_workers=datamodule.num_workers)
+    if all(side.is_static for side in sides):
+        collate = partial(resized, collate, [side.get_length() for side in sides])
+    return DataLoader(images, batch_size=batch_size(model), collate_fn=collate, num_workers=datamodule.num_workers)
+
+
+def resized(collate: Callable[[Any], ImageBatch], size: list[int], items: Any) -> ImageBatch:  # noqa: ANN401
+    """A batch at the fixed size of a model, shrunk as the pre-processor does."""
+    batch = collate(items)
+    return batch.update(image=resize(batch.image, size, antialias=True))
 
 
 def _nncf() -> Any:  # noqa: ANN401
@@ -166,7 +177,7 @@ def quantize_with_accuracy_control(
     return nncf.quantize_with_accuracy_control(
         model,
         nncf.Dataset(images),
-        nncf.Dataset(batches(datamodule, datamodule.val_data, batch_size(model))),
+        nncf.Dataset(batches(datamodule, datamodule.val_data, model)),
         judge,
         max_drop=max_drop,
         ignored_scope=nncf.IgnoredScope(names=ignored_operations(model)),

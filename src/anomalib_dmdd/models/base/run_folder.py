@@ -34,11 +34,31 @@ def repoint_latest(trainer: Trainer) -> None:
     if not latest.is_symlink() or latest.resolve() != folder.resolve():
         return
     runs = [path.parents[2] for path in folder.parent.glob("v*/weights/lightning/*.ckpt")]
-    if runs := [run for run in runs if run.name.removeprefix("v").isdecimal()]:
+    if runs := [run for run in runs if _is_version(run)]:
         newest = max(runs, key=lambda run: int(run.name.removeprefix("v")))
-        latest.unlink()
-        latest.symlink_to(newest, target_is_directory=True)
+        _lead(latest, newest)
         logger.warning("Nothing was trained. %s leads to %s, the newest run with a checkpoint.", latest, newest.name)
+
+
+@rank_zero_only
+def point_latest_here(trainer: Trainer) -> None:
+    """Let ``latest`` lead to the run that has just ended.
+
+    A second training that failed meanwhile has let it lead elsewhere.
+    """
+    folder = Path(trainer.default_root_dir)
+    latest = folder.parent / "latest"
+    if latest.is_symlink() and _is_version(folder):
+        _lead(latest, folder)
+
+
+def _is_version(folder: Path) -> bool:
+    return folder.name.startswith("v") and folder.name[1:].isdecimal()
+
+
+def _lead(latest: Path, folder: Path) -> None:
+    latest.unlink()
+    latest.symlink_to(folder.resolve(), target_is_directory=True)
 
 
 def new_file(folder: Path, name: str) -> Path:

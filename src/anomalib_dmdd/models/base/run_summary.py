@@ -34,7 +34,9 @@ class RunSummary(Callback):
             if stage == "test" and not tiled:
                 lines.append("Export to OpenVINO:")
                 folder = short(trainer.default_root_dir)
-                lines.append(command("export", *options, "--export_type", "openvino", "--export_root", folder))
+                size = getattr(pl_module, "input_size", None)  # without it large images are shrunk in another way
+                sized = ["--input_size", f"[{size[0]},{size[1]}]"] if size else []
+                lines.append(command("export", *options, "--export_type", "openvino", "--export_root", folder, *sized))
         if lines and trainer.is_global_zero:
             print(*lines, sep="\n")
 
@@ -45,8 +47,9 @@ def results(trainer: Trainer) -> list[str]:
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, PredictionTable) and callback.path:
             lines.append(f"Scores of {callback.images} images: {short(callback.path)}")
-        if isinstance(callback, Visualizer) and getattr(callback, "output_dir", None):
-            lines.append(f"Pictures: {short(callback.output_dir)}")
+        drawn_to = getattr(callback, "drawn_to", None) or getattr(callback, "output_dir", None)
+        if isinstance(callback, Visualizer) and drawn_to:
+            lines.append(f"Pictures: {short(drawn_to)}")
     test_data = getattr(getattr(trainer, "datamodule", None), "test_data", None)
     if trainer.state.fn == TrainerFn.TESTING and isinstance(test_data, AnomalibDataset) and not test_data.has_anomalous:
         lines.append("No test image is defective, so AUROC and F1 score mean nothing.")

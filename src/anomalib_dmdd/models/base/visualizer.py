@@ -21,6 +21,8 @@ class VerdictVisualizer(ImageVisualizer):
     """
 
     output_dir: Path | None
+    drawn_to: Path | None = None
+    """Folder of the last pictures."""
 
     def verdict(self, item: ImageItem) -> Image.Image | None:
         """The picture of an image; None if there is nothing to draw."""
@@ -39,12 +41,12 @@ class VerdictVisualizer(ImageVisualizer):
     ) -> None:
         """Write one picture per image, where Anomalib writes it."""
         del pl_module, outputs, args
-        self.output_dir = self.output_dir or Path(trainer.default_root_dir) / "images"
+        self.drawn_to = self.output_dir or Path(trainer.default_root_dir) / "images"
         data = getattr(trainer, "datamodule", None)
         names = {"dataset_name": getattr(data, "name", None), "category": getattr(data, "category", None)}
         for item in batch:
             if picture := self.verdict(item):
-                picture.save(generate_output_filename(item.image_path or "", self.output_dir, **names))
+                picture.save(generate_output_filename(item.image_path or "", self.drawn_to, **names))
 
     def on_predict_batch_end(self, *args: Any) -> None:
         """Write one picture per image, where Anomalib writes it."""
