@@ -14,13 +14,14 @@ def curves(csv: Path = DOCS / "results" / "curves.csv") -> pd.DataFrame:
     """Points of the trainings, with metrics in percent and the time until then.
 
     Time is the number of steps times that of a step, as a share of ReverseDistillation's whole training. The time of a
-    step comes from ``training.csv``, where the models took turns. The first word of a variant is its model.
+    step comes from ``training.csv``, where the models took turns. Variants are left out.
     """
     rows = pd.read_csv(csv)
+    rows = rows[~rows["model"].str.contains(" ")]
     rows[[*METRICS]] *= 100
     training = pd.read_csv(DOCS / "results" / "training.csv")
     speed = training[training["precision"] == "bf16-mixed"].set_index("model")["images_per_s_ratio"]
-    return rows.assign(time=rows["step"] / rows["model"].str.split().str[0].map(speed) / rows["steps"])
+    return rows.assign(time=rows["step"] / rows["model"].map(speed) / rows["steps"])
 
 
 def lengths(steps: int = 5000) -> str:

@@ -23,8 +23,7 @@ def draw(rows: pd.DataFrame, path: Path) -> None:
     for row, ((category, steps, _), group) in zip(panels, groups, strict=True):
         for axes, metric in zip(row, SHOWN, strict=True):
             for model, points in group.sort_values("step").groupby("model"):
-                name = str(model).split()[0]
-                colour, line = f"C{MODELS.index(name)}", "-o" if model in OURS else ":" if name in OURS else "--"
+                colour, line = f"C{MODELS.index(str(model))}", "-o" if model in OURS else "--"
                 axes.plot(points["time"], points[metric], line, color=colour, label=model, ms=3)
             last = group.loc[(group["step"] == steps) & (group["model"] == REFERENCE), metric]
             if not last.empty:
