@@ -11,7 +11,7 @@ logger = logging.getLogger(__name__)
 
 
 class ImageFileReport(Callback):
-    """Names broken image files, and warns of 16-bit and float images, which Anomalib reads as white or black."""
+    """Names broken image files, and warns of those that Anomalib reads as white or black."""
 
     def __init__(self) -> None:
         self._warned = False

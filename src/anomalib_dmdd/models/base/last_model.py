@@ -161,7 +161,7 @@ class KeepInterrupted(Callback):
         self._trains = True
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let ``latest`` lead to this run, or to one with a checkpoint if nothing was left to train."""
+        """Let ``latest`` lead to a run with a checkpoint, this one if it has trained."""
         del pl_module
         (point_latest_here if self._trains else repoint_latest)(trainer)
         self._trains = False

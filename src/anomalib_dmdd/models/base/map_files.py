@@ -49,6 +49,6 @@ class MapFiles(Callback):
 
 
 def free_name(target: Path, source: str) -> Path:
-    """The first of ``1.png``, ``1_2.png``, ``1_3.png`` and so on that holds no picture of another image."""
+    """First of ``1.png``, ``1_2.png`` and so on that holds no other image."""
     names = chain([target], (target.with_stem(f"{target.stem}_{number}") for number in count(2)))
     return next(path for path in names if not path.exists() or source_of(path) == source)
