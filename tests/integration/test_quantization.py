@@ -9,7 +9,9 @@ import openvino as ov
 import pytest
 from anomalib.engine import Engine
 from anomalib.models import AnomalibModule
+from openvino import opset13
 from small_models import MODELS, build
+from torchvision.transforms.v2.functional import resize
 
 from anomalib_dmdd import DemoParts, Dmdd
 from anomalib_dmdd.models.base import export, quantization
@@ -91,8 +93,7 @@ def test_int8_judges_as_fp32_does(
 
 @pytest.mark.parametrize("trained", ["Bikd"], indirect=True)
 def test_accuracy_control(trained: AnomalibModule, parts: DemoParts, tmp_path: Path) -> None:
-    size = (64, 64)  # the images are larger
-    path = trained.to_openvino(tmp_path, input_size=size, compression_type="INT8_ACQ", datamodule=parts)
+    path = trained.to_openvino(tmp_path, compression_type="INT8_ACQ", datamodule=parts)
     assert "Convolution" in quantized_inputs(ov.Core().read_model(path))
 
 
@@ -108,6 +109,16 @@ def test_a_broken_model_is_not_written(
     with pytest.raises(RuntimeError, match="differs from the original"):
         trained.to_openvino(tmp_path / "int8", compression_type="int8_ptq", datamodule=parts)
     assert not list((tmp_path / "int8").rglob("*.xml"))
+
+
+@pytest.mark.parametrize(("shape", "side"), [([-1, 3, -1, -1], 256), ([-1, 3, 64, 64], 64), ([2, 3, 64, 64], 64)])
+def test_calibration_images_fit_the_model(shape: list[int], side: int, parts: DemoParts) -> None:
+    model = ov.Model([], [opset13.parameter(shape, np.float32)], "input")
+    images = quantization.load_calibration_images(model, parts)
+    assert {image.shape for image in images} == {(max(1, shape[0]), 3, side, side)}
+    first = parts.val_data[0].image
+    expected = resize(first, [side, side], antialias=True)
+    assert np.allclose(images[0][0], expected.numpy(), atol=1e-6)
 
 
 def test_quantisation_asks_for_images(tmp_path: Path) -> None:
