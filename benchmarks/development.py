@@ -6,8 +6,8 @@ The folder holds mvtec/screw, mvtec/hazelnut, tiles/tile, tiles/tile_uneven, coo
 layout of MVTec AD. The same command continues where it was stopped; changed code starts new runs.
 
 A variant is taken if its mean gain in image AUROC or AUPRO is more than two standard errors, if no metric loses more
-than one in the mean, and if no set loses more than two of its own. Without --variants the present models and Anomalib's
-distillation models are run, for the tables of the documents; --models names others. Every row goes to
+than one in the mean, and if no set loses more than two of its own. Without --variants the present models and three of
+Anomalib are run, for the tables of the documents; --models names others. Every row goes to
 FOLDER/development.csv.
 """
 
