@@ -81,11 +81,13 @@ def sum_of_layers(distances: Iterable[Tensor], images: Tensor) -> Tensor:
     """Sum of the maps of all layers at the size of the images.
 
     Args:
-        distances: Maps ``(N, 1, h_k, w_k)``.
+        distances: Maps ``(N, 1, h_k, w_k)``, the finest first.
         images: ``(N, C, H, W)``.
 
     Returns:
         Anomaly map ``(N, 1, H, W)``.
     """
-    size = (images.shape[-2], images.shape[-1])
-    return torch.cat([upsample(distance, size) for distance in distances], dim=1).sum(dim=1, keepdim=True)
+    first, *coarser = distances
+    finest, size = ((maps.shape[-2], maps.shape[-1]) for maps in (first, images))
+    total = torch.stack([first, *(upsample(distance, finest) for distance in coarser)]).sum(dim=0)
+    return upsample(total, size)  # the sum, once: three maps of the size of the images cost three times as much

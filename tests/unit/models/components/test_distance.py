@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.spatial.distance import cosine
 from scipy.stats import gmean
+from torch.nn.functional import interpolate
 
 from anomalib_dmdd.models.components import cosine_distance, geometric_mean, self_weighted_mean, sum_of_layers
 
@@ -58,6 +59,13 @@ def test_sum_of_layers_has_the_size_of_the_images() -> None:
     anomaly_map = sum_of_layers(constant, images)
     assert anomaly_map.shape == (2, 1, 64, 32)
     assert torch.allclose(anomaly_map, torch.tensor(3.0))
+
+
+def test_sum_of_layers_adds_before_it_upsamples() -> None:
+    layers = [torch.rand(2, 1, 16, 8), torch.rand(2, 1, 8, 4), torch.rand(2, 1, 4, 2)]
+    anomaly_map = sum_of_layers(layers, torch.zeros(2, 3, 64, 32))
+    finest = sum(interpolate(layer, (16, 8), mode="bilinear", align_corners=True) for layer in layers)
+    assert torch.allclose(anomaly_map, interpolate(finest, (64, 32), mode="bilinear", align_corners=True), atol=1e-6)
 
 
 def test_sum_of_layers_aligns_the_corners() -> None:
