@@ -55,7 +55,7 @@ class BikdModel(DistillationModel):
     def __init__(self, teacher: Teacher) -> None:
         super().__init__(teacher.trainable_copy())
         self.anchor: Teacher | None = teacher
-        embedding = BottleneckEmbedding(teacher.channels, teacher.reductions, blocks=1)
+        embedding = BottleneckEmbedding(teacher.channels, teacher.reductions, blocks=1, narrow=True)
         decoder = DecoderStudent(embedding.width, teacher.channels, teacher.reductions, final_relu=teacher.final_relu)
         self.student = nn.Sequential(embedding, decoder)
         self.use_fast_layout()

@@ -9,7 +9,7 @@ from .matching import matching_distance
 from .model import DistillationModel, Tiler
 from .normalizer import DistanceNormalizer
 from .residual import conv_bn
-from .students import DecoderStudent
+from .students import DecoderStudent, EncoderStudent
 from .teacher import Teacher
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "DecoderStudent",
     "DistanceNormalizer",
     "DistillationModel",
+    "EncoderStudent",
     "MixedBatchNorm2d",
     "Teacher",
     "Tiler",

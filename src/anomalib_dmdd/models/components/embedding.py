@@ -18,6 +18,7 @@ class BottleneckEmbedding(nn.Module):
         inputs: Number of feature sets that are joined, e.g. 2 for those of a student and the teacher.
         dropout: Probability of zeroing a joined feature in training, before the compressing stage, in [0, 1).
         blocks: Residual blocks of the compressing stage; the first one halves the map.
+        narrow: Whether these are bottleneck blocks for every teacher, not only for one as wide as a ResNet50.
 
     Attributes:
         width: Channels of the embedding, twice those of the deepest input.
@@ -39,6 +40,7 @@ class BottleneckEmbedding(nn.Module):
         inputs: int = 1,
         dropout: float = 0.0,
         blocks: int = 2,
+        narrow: bool = False,
     ) -> None:
         super().__init__()
         deepest = channels[-1]
@@ -48,10 +50,10 @@ class BottleneckEmbedding(nn.Module):
         )
         self.dropout = nn.Dropout(dropout)
         self.width = 2 * deepest
-        narrow = bottleneck_width(channels, self.width)
+        inner = self.width // 2 if narrow else bottleneck_width(channels, self.width)
         self.compress = nn.Sequential(
-            ResidualBlock(len(channels) * deepest, self.width, "down", narrow),
-            *(ResidualBlock(self.width, self.width, width=narrow) for _ in range(blocks - 1)),
+            ResidualBlock(len(channels) * deepest, self.width, "down", inner),
+            *(ResidualBlock(self.width, self.width, width=inner) for _ in range(blocks - 1)),
         )
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:

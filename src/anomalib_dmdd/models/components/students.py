@@ -1,4 +1,4 @@
-"""The decoder student, a mirror image of the teacher."""
+"""Students of residual stages: an encoder with the strides of the teacher, and its mirror image, a decoder."""
 
 from collections.abc import Sequence
 from math import log2
@@ -6,7 +6,53 @@ from math import log2
 from torch import Tensor, nn
 
 from .embedding import bottleneck_width
-from .residual import ResidualBlock
+from .residual import Resample, ResidualBlock, conv_bn
+
+STEM_WIDTH, STEM_STRIDE = 64, 4
+"""Those of a ResNet; smaller where the first layer of the teacher is."""
+
+
+class EncoderStudent(nn.Module):
+    """A ResNet with the channels and strides of the teacher and one residual block for each layer.
+
+    Args:
+        channels: Channels of the teacher's layers, shallow to deep.
+        reductions: Their strides, powers of two that do not fall.
+        final_relu: Whether every stage ends in a ReLU, because the features of the teacher are not negative.
+
+    Example:
+        >>> import torch
+        >>> student = EncoderStudent([64, 128, 256], [4, 8, 16])
+        >>> [tuple(features.shape) for features in student(torch.zeros(2, 3, 64, 64))]
+        [(2, 64, 16, 16), (2, 128, 8, 8), (2, 256, 4, 4)]
+    """
+
+    def __init__(self, channels: Sequence[int], reductions: Sequence[int], final_relu: bool = True) -> None:
+        super().__init__()
+        width, stride = min(channels[0], STEM_WIDTH), min(reductions[0], STEM_STRIDE)
+        self.stem = nn.Sequential(
+            conv_bn(3, width, "down" if stride > 1 else "same", kernel=7),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, stride=2, padding=1) if stride == STEM_STRIDE else nn.Identity(),
+        )
+        self.stages = nn.ModuleList()
+        for channel, reduction in zip(channels, reductions, strict=True):
+            halvings = int(log2(reduction / stride))
+            inner = bottleneck_width(channels, channel)
+            self.stages.append(_stage(width, channel, "down", halvings, 1, inner, final_relu=final_relu))
+            width, stride = channel, reduction
+        for block in self.modules():
+            if isinstance(block, ResidualBlock):
+                block.start_as_shortcut()
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Map images ``(N, 3, H, W)`` to features of the teacher's shapes, shallow to deep."""
+        features: list[Tensor] = []
+        result = self.stem(images)
+        for stage in self.stages:
+            result = stage(result)
+            features.append(result)
+        return features
 
 
 class DecoderStudent(nn.Module):
@@ -42,9 +88,8 @@ class DecoderStudent(nn.Module):
         stride = 2 * reductions[-1]
         for channel, reduction in zip(reversed(channels), reversed(reductions), strict=True):
             doublings = int(log2(stride / reduction))
-            self.stages.append(
-                _stage(width, channel, doublings, depth, bottleneck_width(channels, channel), final_relu=final_relu)
-            )
+            inner = bottleneck_width(channels, channel)
+            self.stages.append(_stage(width, channel, "up", doublings, depth, inner, final_relu=final_relu))
             width, stride = channel, reduction
 
     def forward(self, embedding: Tensor) -> list[Tensor]:
@@ -57,16 +102,16 @@ class DecoderStudent(nn.Module):
 
 
 def _stage(
-    inputs: int, outputs: int, doublings: int, depth: int, width: int | None, *, final_relu: bool
+    inputs: int, outputs: int, resample: Resample, times: int, depth: int, width: int | None, *, final_relu: bool
 ) -> nn.Sequential:
-    """Residual blocks; the first ``doublings`` of them double the map."""
-    blocks = max(depth, doublings)
+    """At least ``depth`` residual blocks; the first ``times`` of them resample the map."""
+    blocks = max(depth, times)
     return nn.Sequential(
         *(
             ResidualBlock(
                 inputs if block == 0 else outputs,
                 outputs,
-                "up" if block < doublings else "same",
+                resample if block < times else "same",
                 width,
                 final_relu=final_relu or block < blocks - 1,
             )

@@ -64,7 +64,7 @@ class Teacher(nn.Module):
         self.weights = weights
         self.trainable = False
         self.indices = _layer_indices(backbone, layers)
-        self.features = self.untrained_copy()
+        self.features = _features_only(self.backbone, out_indices=self.indices)
         info: Any = self.features.feature_info
         self.channels: list[int] = info.channels()
         self.reductions: list[int] = info.reduction()
@@ -75,10 +75,6 @@ class Teacher(nn.Module):
         # In the checkpoint: restored weights are neither fetched nor calibrated again.
         self.loaded: Tensor
         self.register_buffer("loaded", torch.zeros((), dtype=torch.bool))
-
-    def untrained_copy(self) -> nn.Module:
-        """A trainable network of the same architecture and layers with random weights."""
-        return _features_only(self.backbone, out_indices=self.indices)
 
     def trainable_copy(self) -> "Teacher":
         """A copy that learns, except for its stem and batch normalisation.

@@ -28,8 +28,8 @@ class Dskd(DistillationMixin, AnomalibModule):
         A reconstruction, as the authors released no code. The README beside this file lists what comes from the paper.
 
     Args:
-        backbone: Architecture of teacher and encoder student, the name of any CNN in timm that supports
-            ``features_only``, for example ``resnet18.tv_in1k``.
+        backbone: Architecture of the teacher, the name of any CNN in timm that supports ``features_only``, for
+            example ``resnet18.tv_in1k``.
         layers: Names of the compared layers of the teacher, for example ``[layer1, layer2, layer3]``. By default
             those with strides 4, 8 and 16.
         pre_trained: Whether the teacher starts from ImageNet weights, which timm downloads at the first training. With

@@ -10,6 +10,7 @@ from anomalib_dmdd.models.components import (
     BottleneckEmbedding,
     DecoderStudent,
     DistillationModel,
+    EncoderStudent,
     Teacher,
     check_choice,
     cosine_distance,
@@ -33,7 +34,7 @@ class DskdModel(DistillationModel):
     """Encoder student, deep feature embedding and decoder student beside a teacher.
 
     Args:
-        teacher: The frozen pre-trained network, whose architecture the encoder student takes.
+        teacher: The frozen pre-trained network.
         embedding_input: Features that the embedding takes: ``both`` those of encoder student and teacher, ``student``
             or ``teacher`` those of one. ``teacher`` makes the decoder a plain reverse distillation, as a control.
         anomaly_map_mode: Distances that evaluation returns: ``harmonic`` the harmonic mean of both students' distances
@@ -60,9 +61,9 @@ class DskdModel(DistillationModel):
         self.embedding_input = embedding_input
         self.anomaly_map_mode = anomaly_map_mode
         channels, reductions = teacher.channels, teacher.reductions
-        self.encoder = teacher.untrained_copy()
+        # Both students have one residual block per stage instead of the two of ResNet18 and RD4AD: half their cost.
+        self.encoder = EncoderStudent(channels, reductions, final_relu=teacher.final_relu)
         self.embedding = BottleneckEmbedding(channels, reductions, inputs=2 if embedding_input == "both" else 1)
-        # One residual block per stage instead of RD4AD's two, to make up for the cost of the encoder student.
         self.decoder = DecoderStudent(
             self.embedding.width, channels, reductions, depth=1, final_relu=teacher.final_relu
         )

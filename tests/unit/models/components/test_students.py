@@ -1,9 +1,11 @@
 """Embedding and students fit any teacher; their size is that of the published parts."""
 
 import pytest
+import timm
 import torch
+from torch import nn
 
-from anomalib_dmdd.models.components import BottleneckEmbedding, DecoderStudent, Teacher
+from anomalib_dmdd.models.components import BottleneckEmbedding, DecoderStudent, EncoderStudent, Teacher
 
 BACKBONES = ["resnet18.tv_in1k", "wide_resnet50_2.tv_in1k", "mobilenetv3_small_050", "convnext_atto"]
 
@@ -30,17 +32,43 @@ def test_resnet18_parts_have_the_published_size() -> None:
     embedding = BottleneckEmbedding(teacher.channels, teacher.reductions)
     assert count(teacher) == 2.78
     assert count(embedding) == 11.68
+    narrow = BottleneckEmbedding(teacher.channels, teacher.reductions, blocks=1, narrow=True)
+    reduce = 9 * (64 * 128 + 128 * 256 + 128 * 256)
+    compress = 768 * 256 + 9 * 256 * 256 + 256 * 512 + 768 * 512
+    assert count(narrow) == round((reduce + compress + 5 * 512 + 2 * 1024) / 1e6, 2)  # and batch normalisation
     assert count(DecoderStudent(embedding.width, teacher.channels, teacher.reductions)) == 3.70
 
 
-def test_untrained_copy_is_the_architecture_with_other_weights() -> None:
-    teacher = Teacher("resnet18", pre_trained=False)
-    student = teacher.untrained_copy()
-    assert {name: tensor.shape for name, tensor in student.state_dict().items()} == {
-        name: tensor.shape for name, tensor in teacher.features.state_dict().items()
-    }
-    assert all(parameter.requires_grad for parameter in student.parameters())
-    assert not torch.equal(student.conv1.weight, teacher.features.conv1.weight)
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_encoder_has_the_shapes_of_the_teacher(backbone: str) -> None:
+    teacher = Teacher(backbone, pre_trained=False)
+    student = EncoderStudent(teacher.channels, teacher.reductions, final_relu=teacher.final_relu)
+    images = torch.rand(2, 3, 64, 96)
+    encoded = student(images)
+    assert [output.shape for output in encoded] == [target.shape for target in teacher(images)]
+    assert any(bool((output < 0).any()) for output in encoded) is not teacher.final_relu
+
+
+def test_encoder_is_a_resnet18_with_half_of_its_blocks() -> None:
+    network = timm.create_model("resnet18", features_only=True, out_indices=(1, 2, 3))
+    for name in ("layer1", "layer2", "layer3"):
+        setattr(network, name, nn.Sequential(getattr(network, name)[0]))
+    student = EncoderStudent([64, 128, 256], [4, 8, 16])
+    pairs = list(zip(student.state_dict().items(), network.state_dict().values(), strict=True))
+    for (name, own), other in pairs:  # both start from the same distribution
+        if own.ndim:
+            assert own.std().item() == pytest.approx(other.std().item(), rel=0.1), name
+            assert own.mean().item() == pytest.approx(other.mean().item(), abs=1e-2), name
+    student.load_state_dict({name: other for (name, _), other in pairs})
+    images = torch.rand(2, 3, 64, 96)
+    torch.testing.assert_close(student(images), network(images))
+
+
+@pytest.mark.parametrize("reductions", [[1, 2], [2, 8], [16, 16]])
+def test_encoder_with_other_strides(reductions: list[int]) -> None:
+    student = EncoderStudent([8, 16], reductions)
+    sides = [output.shape[-1] for output in student(torch.rand(2, 3, 64, 64))]
+    assert sides == [64 // reduction for reduction in reductions]
 
 
 def test_layers_two_octaves_apart() -> None:
