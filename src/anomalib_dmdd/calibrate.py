@@ -28,8 +28,8 @@ def arguments(line: Sequence[str] | None) -> argparse.Namespace:
     for folder in filter(None, (args.data, args.defective)):
         if not folder.is_dir():
             parser.error(f"There is no folder {folder}.")
-    folders = [folder.resolve() for folder in (args.data, args.defective or args.out)]
-    if folders[0].is_relative_to(folders[1]) or folders[1].is_relative_to(folders[0]):
+    good, defective = args.data.resolve(), args.defective and args.defective.resolve()
+    if defective and (good.is_relative_to(defective) or defective.is_relative_to(good)):
         parser.error(f"{args.data} and {args.defective} overlap. Give separate folders of good and defective images.")
     return args
 
@@ -111,4 +111,4 @@ def report(
     if limit < 1 and old["image"] > 0:  # not without a threshold, which is NaN
         squared = (new["image"] / old["image"]) ** 2 * limit / (1 - limit)
         limit = squared / (1 + squared)
-        print(f"A file exported before gives the same verdicts with inspector.py --threshold {limit:.4f}")
+        print(f"A file exported before gives the same verdicts with inspector.py --threshold {limit:.7g}")

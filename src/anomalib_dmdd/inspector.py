@@ -102,6 +102,8 @@ class Inspector:
         if threshold is not None and not 0 <= threshold <= 1:
             raise ValueError(f"The threshold must be a score from 0 to 1, not {threshold}.")
         self._ignored = None if ignore is None else Image.open(ignore).convert("L")
+        if self._ignored is not None and 0 < (highest := np.asarray(self._ignored).max()) <= 127:  # noqa: PLR2004
+            raise ValueError(f"The mask has no white pixel, its highest value is {highest}. White is 255.")
         core = ov.Core()
         network = read_network(core, Path(model))
         self.facts = read_facts(network)
@@ -177,12 +179,9 @@ def squared_ratio(facts: dict[str, str]) -> float:
 def clear(anomaly_map: NDArray[np.float32], mask: Image.Image) -> NDArray[np.float32]:
     """Set a map ``(h, w)`` to 0 where a mask of any size is white."""
     height, width = anomaly_map.shape
-    values = np.asarray(mask.resize((width, height), Image.Resampling.NEAREST))
-    ignored = values > 127  # noqa: PLR2004
+    ignored = np.asarray(mask.resize((width, height), Image.Resampling.NEAREST)) > 127  # noqa: PLR2004
     if ignored.all():
         raise ValueError("The mask ignores the whole image, so all images would be good.")
-    if values.any() and not ignored.any():  # such as 0 and 1 of a label tool
-        raise ValueError(f"The mask has no white pixel, its highest value is {values.max()}. White is 255.")
     return np.where(ignored, np.float32(0), anomaly_map)
 
 

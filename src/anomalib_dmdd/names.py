@@ -1,9 +1,9 @@
 """Adds the nearest name to the command's error about a misspelt name or option."""
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def suggestion(message: str, options: Iterable[str] = ()) -> str:
         given, known = f"--{option[1] or option[2]}", set(options)
     elif unresolved := re.findall(r"dot import path string: (\S+)", message):
         given, known = unresolved[-1], set(_classes())
-        if Path(given).exists():
+        if os.path.exists(given) and given.lower() not in map(str.lower, known):  # noqa: PTH110  # Path fails for a long name
             return f"\n\n{given!r} is a path. With options, --data needs the name of a data module, such as Folder."
     else:
         return ""

@@ -40,6 +40,11 @@ def test_folders_that_overlap_are_refused(
     assert "overlap" in capsys.readouterr().err
 
 
+def test_the_new_checkpoint_may_lie_beside_the_images(tmp_path: Path) -> None:
+    out = tmp_path / "new.ckpt"
+    assert arguments(["model.ckpt", "--data", str(tmp_path), "--out", str(out)]).out == out
+
+
 @pytest.mark.parametrize(("sensitivity", "before"), [(0.0, 1.0), (0.5, float("nan")), (0.5, 0.0)])
 def test_no_number_where_no_score_would_do(
     sensitivity: float, before: float, capsys: pytest.CaptureFixture[str]

@@ -30,6 +30,13 @@ def test_a_path_gets_no_names(tmp_path: Path) -> None:
     assert "--data needs the name of a data module" in suggestion(f"Expected a dot import path string: {tmp_path}")
 
 
+def test_a_folder_of_the_name_of_a_model_does_not_hide_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dskd").mkdir()
+    assert suggestion("Expected a dot import path string: dskd").endswith("Did you mean Dskd?")
+    assert suggestion(f"Expected a dot import path string: {'x' * 300}") == ""
+
+
 def test_a_wrong_key_of_a_configuration_file_gets_the_option() -> None:
     message = "Subcommand 'train' does not accept option 'trainer.maxsteps'"
     assert suggestion(message, {"--trainer.max_steps"}).endswith("Did you mean --trainer.max_steps?")

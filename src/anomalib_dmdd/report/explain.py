@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 import torch
 from anomalib.data import ImageBatch, ImageItem
-from anomalib.data.utils import get_image_filenames, read_image
+from anomalib.data.utils import read_image
 from anomalib.models.components import AnomalibModule
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from anomalib_dmdd.picture_names import as_png
 from anomalib_dmdd.trained_model import load_trained
@@ -121,7 +122,12 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         if not path.exists():
             raise ValueError(f"{path} does not exist.")
-        files += get_image_filenames(path)
+        # Not get_image_filenames of Anomalib, which refuses a path with an umlaut.
+        found = [path] if path.is_file() else sorted(path.rglob("*"))
+        images = [file for file in found if file.suffix.lower() in IMG_EXTENSIONS and file.is_file()]
+        if not images:
+            raise ValueError(f"{path} is not an image and holds none.")
+        files += images
     return list(dict.fromkeys(files))
 
 

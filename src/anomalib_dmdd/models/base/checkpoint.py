@@ -1,6 +1,7 @@
 """Facts in a checkpoint about its model, and what happens if they differ."""
 
 import inspect
+import logging
 import pickle
 from collections.abc import Iterator, Mapping
 from datetime import date
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 CHECKPOINT_KEY = "anomalib_dmdd"
 """Where a checkpoint holds this: plain strings, so that it loads with ``weights_only=True``."""
+
+logger = logging.getLogger(__name__)
 
 STRUCTURE = ("backbone", "layers", "embedding_input", "anomaly_map_mode")
 """Arguments of the models that decide which weights and thresholds fit."""
@@ -123,6 +126,7 @@ def _adopt_post_processor(model: "DistillationMixin", path: str) -> None:
             "Pass the same one (--model.post_processor, or post_processor= in Python), or import its module first."
         )
     model.post_processor = cls()
+    logger.info("The post-processor is that of the training: %s.", path)
     if (trainer := model._trainer) is not None:  # noqa: SLF001  # `trainer` raises where there is none
         # The trainer took the former one for a callback before the checkpoint was read.
         callbacks = trainer.callbacks  # type: ignore[attr-defined]

@@ -38,8 +38,8 @@ class ImageFileReport(Callback):
         if deep := next((path for path in paths if _mode(Path(path)).startswith(("I", "F"))), None):
             self._warned = True
             logger.warning(
-                "%s has more than 8 bits a channel. Anomalib reads it as white, and float images as black. Convert "
-                "such images to 8 bits before the training.",
+                "%s has more than 8 bits a channel. Anomalib may read it as white or black. Convert such images to 8 "
+                "bits before the training.",
                 deep,
             )
 

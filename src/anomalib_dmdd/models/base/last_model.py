@@ -163,7 +163,8 @@ class KeepInterrupted(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let ``latest`` lead to a run with a checkpoint, this one if it has trained."""
         del pl_module
-        (point_latest_here if self._trains else repoint_latest)(trainer)
+        if keeps_a_model(trainer):
+            (point_latest_here if self._trains else repoint_latest)(trainer)
         self._trains = False
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:

@@ -37,7 +37,7 @@ class MapFiles(Callback):
         data = getattr(trainer, "datamodule", None)
         names = getattr(data, "name", None), getattr(data, "category", None)
         maps = (255 * outputs.anomaly_map.clamp(0, 1)).round().byte().cpu().numpy()  # (N, 1, H, W) or (N, H, W)
-        for path, values in zip(paths, maps, strict=True):
+        for path, values in zip(map(Path, paths), maps, strict=True):
             target = as_png(generate_output_filename(path, Path(trainer.default_root_dir) / "maps", *names))
             source = PngInfo()
             source.add_itxt(SOURCE, str(path))

@@ -12,6 +12,7 @@ from anomalib.data import AnomalibDataModule, AnomalibDataset, ImageBatch
 from anomalib.metrics import F1Score
 from rich.progress import track
 from torch.utils.data import DataLoader
+from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
 logger = logging.getLogger(__name__)
@@ -129,7 +130,11 @@ def batches(datamodule: AnomalibDataModule, images: AnomalibDataset, model: Any)
 def resized(collate: Callable[[Any], ImageBatch], size: list[int], items: Any) -> ImageBatch:  # noqa: ANN401
     """A batch at the fixed size of a model, shrunk as the pre-processor does."""
     batch = collate(items)
-    return batch.update(image=resize(batch.image, size, antialias=True))
+    masks = batch.gt_mask  # (N, h, w)
+    return batch.update(
+        image=resize(batch.image, size, antialias=True),
+        gt_mask=None if masks is None else resize(masks, size, InterpolationMode.NEAREST),
+    )
 
 
 def _nncf() -> Any:  # noqa: ANN401

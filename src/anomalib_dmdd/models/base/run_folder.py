@@ -42,13 +42,17 @@ def repoint_latest(trainer: Trainer) -> None:
 
 @rank_zero_only
 def point_latest_here(trainer: Trainer) -> None:
-    """Let ``latest`` lead to the run that has just ended.
+    """Let ``latest`` lead to the run that has just ended, unless a newer one has a checkpoint.
 
     A second training that failed meanwhile has let it lead elsewhere.
     """
     folder = Path(trainer.default_root_dir)
     latest = folder.parent / "latest"
-    if latest.is_symlink() and _is_version(folder):
+    if not latest.is_symlink() or not _is_version(folder):
+        return
+    current = latest.resolve()
+    newer = _is_version(current) and int(current.name[1:]) > int(folder.name[1:])
+    if not (newer and any(current.glob("weights/lightning/*.ckpt"))):
         _lead(latest, folder)
 
 
@@ -57,8 +61,13 @@ def _is_version(folder: Path) -> bool:
 
 
 def _lead(latest: Path, folder: Path) -> None:
-    latest.unlink()
-    latest.symlink_to(folder.resolve(), target_is_directory=True)
+    """Replace the link in one step, because another training may do so, too."""
+    link = latest.with_name(f"latest_{folder.name}")
+    try:
+        link.symlink_to(folder.resolve(), target_is_directory=True)
+        link.replace(latest)
+    except OSError as error:
+        logger.warning("%s does not lead to %s: %s", latest, folder.name, error)
 
 
 def new_file(folder: Path, name: str) -> Path:

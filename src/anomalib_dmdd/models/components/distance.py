@@ -89,5 +89,5 @@ def sum_of_layers(distances: Iterable[Tensor], images: Tensor) -> Tensor:
     """
     first, *coarser = distances
     finest, size = ((maps.shape[-2], maps.shape[-1]) for maps in (first, images))
-    total = torch.stack([first, *(upsample(distance, finest) for distance in coarser)]).sum(dim=0)
+    total = sum((upsample(distance, finest) for distance in coarser), first)
     return upsample(total, size)  # the sum, once: three maps of the size of the images cost three times as much

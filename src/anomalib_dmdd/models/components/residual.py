@@ -1,4 +1,4 @@
-"""The residual block of embeddings and decoders."""
+"""The residual block of embeddings and students."""
 
 from typing import Literal
 
@@ -14,7 +14,7 @@ def _convolution(inputs: int, outputs: int, resample: Resample, kernel: int) -> 
     else:
         stride = 2 if resample == "down" else 1
         convolution = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
-    # As in RD4AD. With the smaller weights of torch the first steps of Adam change them by a larger share.
+    # As in RD4AD, and the transposed ones, too. Adam would change the smaller weights of torch by a larger share.
     nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
     return convolution
 

@@ -1,4 +1,4 @@
-"""Students of residual stages: an encoder with the strides of the teacher, and its mirror image, a decoder."""
+"""Students of residual stages: an encoder like the teacher, and a decoder, its mirror image."""
 
 from collections.abc import Sequence
 from math import log2
@@ -9,11 +9,11 @@ from .embedding import bottleneck_width
 from .residual import Resample, ResidualBlock, conv_bn
 
 STEM_WIDTH, STEM_STRIDE = 64, 4
-"""Those of a ResNet; smaller where the first layer of the teacher is."""
+"""Channels and stride of the stem of a ResNet. The student has fewer if the first layer of the teacher has."""
 
 
 class EncoderStudent(nn.Module):
-    """A ResNet with the channels and strides of the teacher and one residual block for each layer.
+    """A ResNet with the channels and strides of the teacher, a block for each layer.
 
     Args:
         channels: Channels of the teacher's layers, shallow to deep.
