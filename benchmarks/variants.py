@@ -1,6 +1,7 @@
 """Variants of the models that undo or add one choice, for development.py; each takes the arguments of its model."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -11,9 +12,14 @@ from torch.nn import functional as F  # noqa: N812
 from anomalib_dmdd import Bikd, Dmdd, Dskd
 from anomalib_dmdd.models.base import zero_of
 from anomalib_dmdd.models.bikd.loss import BikdLoss
-from anomalib_dmdd.models.components import BottleneckEmbedding, DecoderStudent, DistanceNormalizer
+from anomalib_dmdd.models.components import (
+    BottleneckEmbedding,
+    DecoderStudent,
+    DistanceNormalizer,
+    MixedBatchNorm2d,
+)
 from anomalib_dmdd.models.dmdd.loss import DmddLoss, DmddLossParts, normality_guidance
-from anomalib_dmdd.models.dmdd.torch_model import DmddFeatures
+from anomalib_dmdd.models.dmdd.torch_model import Decouple, DmddFeatures
 
 
 class DmddWithoutDropout(Dmdd):
@@ -96,6 +102,30 @@ class DmddWithSmallStudent(Dmdd):
         _shrink_student(self.model)
 
 
+class DmddWithWeightsOfRd4ad(Dmdd):
+    """Dmdd whose students start with weights as those of RD4AD."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        _draw_weights(self.model)
+
+
+class DskdWithWeightsOfRd4ad(Dskd):
+    """Dskd whose students start with weights as those of RD4AD."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        _draw_weights(self.model)
+
+
+class BikdWithWeightsOfRd4ad(Bikd):
+    """Bikd whose students start with weights as those of RD4AD."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        _draw_weights(self.model)
+
+
 class BikdForwardOnly(Bikd):
     """BiKD whose teacher does not learn, a plain reverse distillation."""
 
@@ -130,6 +160,37 @@ class BikdWithSmallStudent(Bikd):
         _shrink_student(self.model)
 
 
+class BikdWithPlainBlock(Bikd):
+    """BiKD whose embedding compresses with a block of two 3x3 convolutions."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        teacher = self.model.teacher
+        self.model.student[0] = BottleneckEmbedding(teacher.channels, teacher.reductions, blocks=1)
+        self.model.use_fast_layout()
+
+
+class DskdWithWholeEncoder(Dskd):
+    """DSKD whose encoder student has the architecture of the teacher."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        # The weights are still random: those of the teacher are loaded when the training starts.
+        self.model.encoder = deepcopy(self.model.teacher.features).requires_grad_(requires_grad=True)
+        self.model.use_fast_layout()
+
+
+class DmddWithNarrowEmbedding(Dmdd):
+    """DMDD with bottleneck blocks in the compressing stage of the embedding."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        teacher = self.model.teacher
+        self.model.embedding = BottleneckEmbedding(teacher.channels, teacher.reductions, dropout=0.2, narrow=True)
+        MixedBatchNorm2d.convert(self.model.embedding.compress)
+        self.model.use_fast_layout()
+
+
 class BikdWithTwoCompressingBlocks(Bikd):
     """BiKD with two residual blocks in the compressing stage of the embedding, as RD4AD has."""
 
@@ -155,11 +216,18 @@ VARIANTS: dict[str, dict[str, Any]] = (
         "Bikd forward only": {"class_path": "variants.BikdForwardOnly"},
         "Bikd without push": {"class_path": "variants.BikdWithoutPush"},
         "Bikd without anchor": {"class_path": "variants.BikdWithoutAnchor"},
+        "Bikd with a plain block": {"class_path": "variants.BikdWithPlainBlock"},
+        "Dskd with whole encoder": {"class_path": "variants.DskdWithWholeEncoder"},
+        "Dmdd with narrow embedding": {"class_path": "variants.DmddWithNarrowEmbedding"},
         "Bikd with two compressing blocks": {"class_path": "variants.BikdWithTwoCompressingBlocks"},
     }
     | {
         f"{name} with one compressing block": {"class_path": f"variants.{name}WithOneCompressingBlock"}
         for name in ("Dmdd", "Dskd")
+    }
+    | {
+        f"{name} with weights of RD4AD": {"class_path": f"variants.{name}WithWeightsOfRd4ad"}
+        for name in ("Dmdd", "Dskd", "Bikd")
     }
     | {f"{name} with small student": {"class_path": f"variants.{name}WithSmallStudent"} for name in ("Dmdd", "Bikd")}
     | {
@@ -219,6 +287,14 @@ def _keep_one_block(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, BottleneckEmbedding):
             module.compress = module.compress[:1]
+
+
+def _draw_weights(model: nn.Module) -> None:
+    for part in model.modules():
+        if isinstance(part, BottleneckEmbedding | DecoderStudent | Decouple):
+            for module in part.modules():
+                if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                    nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 def _shrink_student(model: nn.Module) -> None:

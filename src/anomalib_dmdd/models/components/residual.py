@@ -8,15 +8,10 @@ Resample = Literal["down", "same", "up"]
 
 
 def _convolution(inputs: int, outputs: int, resample: Resample, kernel: int) -> nn.Module:
-    convolution: nn.Conv2d | nn.ConvTranspose2d
     if resample == "up":
-        convolution = nn.ConvTranspose2d(inputs, outputs, kernel_size=2, stride=2, bias=False)
-    else:
-        stride = 2 if resample == "down" else 1
-        convolution = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
-    # As in RD4AD, and the transposed ones, too. Adam would change the smaller weights of torch by a larger share.
-    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
-    return convolution
+        return nn.ConvTranspose2d(inputs, outputs, kernel_size=2, stride=2, bias=False)
+    stride = 2 if resample == "down" else 1
+    return nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
 
 
 def conv_bn(inputs: int, outputs: int, resample: Resample = "same", kernel: int = 3) -> nn.Sequential:
@@ -70,11 +65,6 @@ class ResidualBlock(nn.Module):
         same = resample == "same" and inputs == outputs
         self.shortcut = nn.Identity() if same else conv_bn(inputs, outputs, resample, kernel=1)
         self.activation = nn.ReLU(inplace=True) if final_relu else nn.Identity()
-
-    def start_as_shortcut(self) -> None:
-        """Set the last normalisation of the convolutions to zero, as the ResNets of timm do."""
-        *_, last = (module for module in self.residual.modules() if isinstance(module, nn.BatchNorm2d))
-        nn.init.zeros_(last.weight)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map ``(N, inputs, h, w)`` to ``(N, outputs, h', w')``."""

@@ -41,9 +41,16 @@ class EncoderStudent(nn.Module):
             inner = bottleneck_width(channels, channel)
             self.stages.append(_stage(width, channel, "down", halvings, 1, inner, final_relu=final_relu))
             width, stride = channel, reduction
-        for block in self.modules():
-            if isinstance(block, ResidualBlock):
-                block.start_as_shortcut()
+        self._draw_weights()
+
+    def _draw_weights(self) -> None:
+        """Start as the ResNets of timm; Adam would change the smaller weights of torch by a larger share."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            elif isinstance(module, ResidualBlock):
+                *_, last = (part for part in module.residual.modules() if isinstance(part, nn.BatchNorm2d))
+                nn.init.zeros_(last.weight)  # the block starts as its shortcut
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Map images ``(N, 3, H, W)`` to features of the teacher's shapes, shallow to deep."""
