@@ -44,7 +44,8 @@ class EncoderStudent(nn.Module):
         self._draw_weights()
 
     def _draw_weights(self) -> None:
-        """Start as the ResNets of timm; Adam would change the smaller weights of torch by a larger share."""
+        """Start with the weights of a ResNet in timm."""
+        # Adam would change the smaller weights of torch by a larger share in its first steps.
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
