@@ -42,7 +42,7 @@ def repoint_latest(trainer: Trainer) -> None:
 
 @rank_zero_only
 def point_latest_here(trainer: Trainer) -> None:
-    """Let ``latest`` lead to the run that has ended, unless a newer one has a checkpoint.
+    """Let ``latest`` lead to this run, unless a newer one has a checkpoint.
 
     A second training that failed meanwhile has let it lead elsewhere.
     """
