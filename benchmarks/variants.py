@@ -180,6 +180,16 @@ class DskdWithWholeEncoder(Dskd):
         self.model.use_fast_layout()
 
 
+class DskdWithWeightsOfTorch(Dskd):
+    """DSKD whose encoder student starts with weights as torch draws them."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        for module in self.model.encoder.modules():
+            if isinstance(module, nn.Conv2d | nn.BatchNorm2d):
+                module.reset_parameters()
+
+
 class DmddWithNarrowEmbedding(Dmdd):
     """DMDD with bottleneck blocks in the compressing stage of the embedding."""
 
@@ -218,6 +228,7 @@ VARIANTS: dict[str, dict[str, Any]] = (
         "Bikd without anchor": {"class_path": "variants.BikdWithoutAnchor"},
         "Bikd with a plain block": {"class_path": "variants.BikdWithPlainBlock"},
         "Dskd with whole encoder": {"class_path": "variants.DskdWithWholeEncoder"},
+        "Dskd with weights of torch": {"class_path": "variants.DskdWithWeightsOfTorch"},
         "Dmdd with narrow embedding": {"class_path": "variants.DmddWithNarrowEmbedding"},
         "Bikd with two compressing blocks": {"class_path": "variants.BikdWithTwoCompressingBlocks"},
     }
