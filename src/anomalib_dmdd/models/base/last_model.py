@@ -145,32 +145,15 @@ class LastModelMixin(LightningModule):
         self.threshold_age = ThresholdAge.load(checkpoint)
 
     def configure_callbacks(self) -> Sequence[Callback]:
-        """Callbacks of Anomalib, and one that keeps an interrupted training."""
-        return [*super().configure_callbacks(), KeepInterrupted()]  # type: ignore[misc]  # Anomalib's is a list
+        """Callbacks of Anomalib, one that keeps an interrupted training, and one for ``latest``."""
+        return [*super().configure_callbacks(), KeepInterrupted(), LatestRun()]  # type: ignore[misc]  # Anomalib's is a list
 
 
 class KeepInterrupted(Callback):
     """Saves a checkpoint when a training is interrupted, also before its first validation."""
 
-    def __init__(self) -> None:
-        self._trains = False
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note that there is something to train."""
-        del trainer, pl_module
-        self._trains = True
-
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let ``latest`` lead to a run with a checkpoint, this one if it has trained."""
-        del pl_module
-        if keeps_a_model(trainer):
-            (point_latest_here if self._trains else repoint_latest)(trainer)
-        self._trains = False
-
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Save the state of the training in :data:`INTERRUPTED`; never raises."""
-        if trainer.state.fn == TrainerFn.FITTING and not trainer.global_step:
-            repoint_latest(trainer)
         callback = trainer.checkpoint_callback
         folder = callback.dirpath if isinstance(callback, ModelCheckpoint) else None
         if trainer.state.fn != TrainerFn.FITTING or not (folder and trainer.global_step and keeps_a_model(trainer)):
@@ -193,3 +176,28 @@ class KeepInterrupted(Callback):
         )
         if isinstance(pl_module, LastModelMixin):
             pl_module.warn_of_thresholds()
+
+
+class LatestRun(Callback):
+    """Lets ``latest`` lead to a run with a checkpoint: this one, if it has trained."""
+
+    def __init__(self) -> None:
+        self._trains = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note that there is something to train."""
+        del trainer, pl_module
+        self._trains = True
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lead to this run, or away from it if nothing was left to train."""
+        del pl_module
+        if keeps_a_model(trainer):
+            (point_latest_here if self._trains else repoint_latest)(trainer)
+        self._trains = False
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Lead away from a run that ended before its first step."""
+        del pl_module, exception
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.global_step:
+            repoint_latest(trainer)
