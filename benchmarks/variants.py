@@ -1,6 +1,6 @@
 """Variants of the models that undo or add one choice, for development.py; each takes the arguments of its model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -22,107 +22,104 @@ from anomalib_dmdd.models.dmdd.loss import DmddLoss, DmddLossParts, normality_gu
 from anomalib_dmdd.models.dmdd.torch_model import Decouple, DmddFeatures
 
 
-class DmddWithoutDropout(Dmdd):
-    """DMDD without dropout before the embedding's compressing stage."""
+class _Changed:
+    """Mixin of a variant that changes a model after it is built."""
+
+    _change: Callable[..., None]
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
+        self._change()
+
+
+class DmddWithoutDropout(_Changed, Dmdd):
+    """DMDD without dropout before the embedding's compressing stage."""
+
+    def _change(self) -> None:
         self.model.embedding.dropout.p = 0.0
 
 
-class DmddWithFlatLoss(Dmdd):
+class DmddWithFlatLoss(_Changed, Dmdd):
     """DMDD with one cosine distance for each whole feature map in NGM, as in RD4AD and URD."""
 
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
+    def _change(self) -> None:
         self.loss = _FlatLoss()
 
 
-class DmddWithoutGuidance(Dmdd):
+class DmddWithoutGuidance(_Changed, Dmdd):
     """DMDD whose normality branch learns from normal images alone."""
 
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
+    def _change(self) -> None:
         self.loss = _GuidanceLoss(share=0.0)
 
 
-class DmddWithLightGuidance(Dmdd):
+class DmddWithLightGuidance(_Changed, Dmdd):
     """DMDD whose normality branch learns three tenths as much from anomalous copies."""
 
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
+    def _change(self) -> None:
         self.loss = _GuidanceLoss(share=0.3)
 
 
-class DmddWithMedian(Dmdd):
+class DmddWithMedian(_Changed, Dmdd):
     """DMDD that divides a map by its median where that is above the limit of normal images."""
 
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
+    def _change(self) -> None:
         self.model.normalizer = _MedianNormalizer(self.model.normalizer.limit.numel())
 
 
-class DskdWithDropout(Dskd):
+class DskdWithDropout(_Changed, Dskd):
     """DSKD with DMDD's dropout in the embedding."""
 
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
+    def _change(self) -> None:
         _set_dropout(self.model)
 
 
-class BikdWithDropout(Bikd):
+class BikdWithDropout(_Changed, Bikd):
     """BiKD with DMDD's dropout in the embedding."""
 
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
+    def _change(self) -> None:
         _set_dropout(self.model)
 
 
-class DmddWithOneCompressingBlock(Dmdd):
+class DmddWithOneCompressingBlock(_Changed, Dmdd):
     """DMDD with one residual block in the compressing stage of the embedding."""
 
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
+    def _change(self) -> None:
         _keep_one_block(self.model)
 
 
-class DskdWithOneCompressingBlock(Dskd):
+class DskdWithOneCompressingBlock(_Changed, Dskd):
     """DSKD with one residual block in the compressing stage of the embedding."""
 
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
+    def _change(self) -> None:
         _keep_one_block(self.model)
 
 
-class DmddWithSmallStudent(Dmdd):
+class DmddWithSmallStudent(_Changed, Dmdd):
     """DMDD with one residual block in each stage of embedding and decoder."""
 
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
+    def _change(self) -> None:
         _shrink_student(self.model)
 
 
-class DmddWithWeightsOfRd4ad(Dmdd):
+class DmddWithWeightsOfRd4ad(_Changed, Dmdd):
     """Dmdd whose students start with weights as those of RD4AD."""
 
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
+    def _change(self) -> None:
         _draw_weights(self.model)
 
 
-class DskdWithWeightsOfRd4ad(Dskd):
+class DskdWithWeightsOfRd4ad(_Changed, Dskd):
     """Dskd whose students start with weights as those of RD4AD."""
 
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
+    def _change(self) -> None:
         _draw_weights(self.model)
 
 
-class BikdWithWeightsOfRd4ad(Bikd):
+class BikdWithWeightsOfRd4ad(_Changed, Bikd):
     """Bikd whose students start with weights as those of RD4AD."""
 
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
+    def _change(self) -> None:
         _draw_weights(self.model)
 
 
@@ -136,76 +133,68 @@ class BikdForwardOnly(Bikd):
         return self.log_and_sum(self.loss(features), batch) + zero_of(self.teacher_parameters())
 
 
-class BikdWithoutPush(Bikd):
+class BikdWithoutPush(_Changed, Bikd):
     """BiKD whose teacher is not pushed away from the student in anomalous cells."""
 
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
+    def _change(self) -> None:
         self.loss = BikdLoss(push=0.0)
 
 
-class BikdWithoutAnchor(Bikd):
+class BikdWithoutAnchor(_Changed, Bikd):
     """BiKD whose teacher may leave its pre-trained weights."""
 
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
+    def _change(self) -> None:
         self.loss = BikdLoss(anchor=0.0)
 
 
-class BikdWithSmallStudent(Bikd):
+class BikdWithSmallStudent(_Changed, Bikd):
     """BiKD with one residual block in each stage of the decoder, as its embedding has."""
 
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
+    def _change(self) -> None:
         _shrink_student(self.model)
 
 
-class BikdWithPlainBlock(Bikd):
+class BikdWithPlainBlock(_Changed, Bikd):
     """BiKD whose embedding compresses with a block of two 3x3 convolutions."""
 
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
+    def _change(self) -> None:
         teacher = self.model.teacher
         self.model.student[0] = BottleneckEmbedding(teacher.channels, teacher.reductions, blocks=1)
         self.model.use_fast_layout()
 
 
-class DskdWithWholeEncoder(Dskd):
+class DskdWithWholeEncoder(_Changed, Dskd):
     """DSKD whose encoder student has the architecture of the teacher."""
 
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
+    def _change(self) -> None:
         # The weights are still random: those of the teacher are loaded when the training starts.
         self.model.encoder = deepcopy(self.model.teacher.features).requires_grad_(requires_grad=True)
         self.model.use_fast_layout()
 
 
-class DskdWithWeightsOfTorch(Dskd):
+class DskdWithWeightsOfTorch(_Changed, Dskd):
     """DSKD whose encoder student starts with weights as torch draws them."""
 
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
+    def _change(self) -> None:
         for module in self.model.encoder.modules():
             if isinstance(module, nn.Conv2d | nn.BatchNorm2d):
                 module.reset_parameters()
 
 
-class DmddWithNarrowEmbedding(Dmdd):
+class DmddWithNarrowEmbedding(_Changed, Dmdd):
     """DMDD with bottleneck blocks in the compressing stage of the embedding."""
 
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
+    def _change(self) -> None:
         teacher = self.model.teacher
         self.model.embedding = BottleneckEmbedding(teacher.channels, teacher.reductions, dropout=0.2, narrow=True)
         MixedBatchNorm2d.convert(self.model.embedding.compress)
         self.model.use_fast_layout()
 
 
-class BikdWithTwoCompressingBlocks(Bikd):
+class BikdWithTwoCompressingBlocks(_Changed, Bikd):
     """BiKD with two residual blocks in the compressing stage of the embedding, as RD4AD has."""
 
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
+    def _change(self) -> None:
         teacher = self.model.teacher
         self.model.student[0] = BottleneckEmbedding(teacher.channels, teacher.reductions)
         self.model.use_fast_layout()
