@@ -81,4 +81,5 @@ def test_a_variant_differs_from_its_default_in_what_its_name_says(name: str) -> 
     assert len(decoder.stages[0]) == (1 if small or name.startswith("Dskd") else 2)
     assert ("mobilenetv2" in model.hparams["backbone"]) == ("MobileNetV2" in name)
     assert isinstance(model, getattr(anomalib_dmdd, name.split(maxsplit=1)[0]))
+    assert hasattr(model, "_change") == isinstance(model, variants._Changed), "else nothing changes"
     assert (type(model).__module__ == "variants") != bool(settings or "precision" in name)
