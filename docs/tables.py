@@ -19,6 +19,7 @@ A document marks the place of a table with ``<!-- table: NAME -->`` and ``<!-- e
 - ``reached``: when a training holds the accuracy that ReverseDistillation ends with
 - ``large``: one image of 1024x1024
 - ``exports``: accuracy and size of the kinds of export
+- ``sizes``: accuracy over the size of the image
 - ``choosing``: accuracy, time of an image and of a training step, a row per model
 - ``backbones`` and ``refused``: backbones that were tried, and those that cannot be used
 - ``mixed``: what defects among the good training images cost, and how many are named
@@ -128,13 +129,13 @@ def variants(runs: pd.DataFrame, model: str) -> str:
 
 
 def by_set(runs: pd.DataFrame, metric: str) -> str:
-    """One metric, averaged over the seeds, a row per model and a column per set."""
+    """One metric with its standard deviation over the seeds, a row per model and a column per set."""
     grouped = runs.groupby(["model", "category"])[metric]
-    table, counts = grouped.mean().unstack(), grouped.size().unstack()
+    table, spread, counts = (values.unstack() for values in (grouped.mean(), grouped.std(), grouped.size()))
     columns, index = ordered(table.columns, SETS), ordered(table.index, MODELS)
     table, counts = table.loc[index, columns], counts.loc[index, columns]
     enough = {name: bool((counts[name].dropna() >= SEEDS_FOR_BEST).all()) for name in columns}
-    return f"{markdown(table, enough)}\n\n{seeds(counts)}."
+    return f"{markdown(table, enough, spread.where(counts >= SEEDS_FOR_BEST))}\n\n{seeds(counts)}."
 
 
 def field(csv: Path = DOCS / "results" / "development.csv") -> str:
@@ -168,6 +169,19 @@ def baselines(size: int, runs: Path = DOCS / "results" / "development.csv") -> s
     rows = rows.sort_values(["category", "model", "steps"]).astype({"category": str, "model": str})
     table = rows.rename(columns={"category": "set"} | METRICS).set_index(["set", "model", "steps", "seeds"])
     return markdown(table, dict.fromkeys(table.columns, False))
+
+
+def sizes(csv: Path = DOCS / "results" / "development.csv") -> str:
+    """Image AUROC and AUPRO of BiKD over the size of the image, a row per set and a column per size; seed 0."""
+    runs = pd.read_csv(csv)
+    runs = runs[(runs["model"] == "Bikd") & (runs["steps"] == STEPS) & (runs["seed"] == 0)]
+    several = runs.groupby("category")["image_size"].transform("nunique") > 2  # noqa: PLR2004  # more than a pair
+    runs = runs[several].rename(columns={"category": "set"}).set_index(["set", "image_size"])
+    cells = runs[["image_AUROC", "pixel_AUPRO"]].map(lambda share: f"{100 * share:.1f}").agg(" / ".join, axis=1)
+    table = cells.unstack()
+    table.columns = [f"{size}x{size}" for size in table.columns]
+    sides = ["left", *["right"] * table.shape[1]]
+    return str(table.reset_index().to_markdown(index=False, disable_numparse=True, colalign=sides))
 
 
 def choosing() -> pd.DataFrame:
@@ -227,12 +241,13 @@ def known_defects(csv: Path = DOCS / "results" / "known_defects.csv") -> str:
     return markdown(table, dict.fromkeys(table.columns, False))
 
 
-def markdown(table: pd.DataFrame, enough: dict[str, bool]) -> str:
+def markdown(table: pd.DataFrame, enough: dict[str, bool], spread: pd.DataFrame | None = None) -> str:
     """Turn shares into percent with one decimal, the best of a column in bold where it has enough seeds.
 
     Args:
         table: Shares from 0 to 1; the names of the index become headings.
         enough: Whether a column may have a best number.
+        spread: Shares to write behind those of the table, after a plus-minus sign.
 
     Returns:
         Table in Markdown.
@@ -242,6 +257,8 @@ def markdown(table: pd.DataFrame, enough: dict[str, bool]) -> str:
     for column in cells.columns[[enough[name] and len(table) > 1 for name in cells.columns]]:
         best = percent[column] == percent[column].max()
         cells.loc[best, column] = "**" + cells.loc[best, column] + "**"
+    if spread is not None:
+        cells += (100 * spread).map(lambda value: "" if pd.isna(value) else f" ± {value:.1f}").loc[cells.index]
     cells = cells.rename_axis(columns=None).reset_index()
     sides = ["left" if name in {"metric", "model", "set"} else "right" for name in cells.columns]
     return str(cells.to_markdown(index=False, disable_numparse=True, colalign=sides))
@@ -272,7 +289,7 @@ def tables() -> dict[str, str]:
         | {"field": field()}
         | {f"baselines_{size}": baselines(size) for size in (128, 256)}
         | {"training": training(), "large": large(), "lengths": lengths(), "reached": reached()}
-        | {"choosing": choices(), "mixed": mixed(), "backbones": backbones(), "refused": refused()}
+        | {"choosing": choices(), "sizes": sizes(), "mixed": mixed(), "backbones": backbones(), "refused": refused()}
         | {"latency": latency(), "counters": counters(), "exports": exports(), "known_defects": known_defects()}
     )
 

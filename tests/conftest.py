@@ -1,6 +1,5 @@
 """What all tests share: an offline hub, one thread, and a drawing of parts that is made once."""
 
-import logging
 import os
 from pathlib import Path
 
@@ -32,13 +31,3 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     items.sort(key=lambda item: item.path.stem == "test_quantization")
 
-
-@pytest.fixture(autouse=True)
-def _loggers_as_at_the_start() -> None:
-    """Undo what a command in an earlier test of this process did to the loggers, so that ``caplog`` sees ours."""
-    logging.disable(logging.NOTSET)
-    logging.root.setLevel(logging.WARNING)
-    for name, logger in logging.root.manager.loggerDict.items():
-        if name.partition(".")[0] == "anomalib_dmdd" and isinstance(logger, logging.Logger):
-            logger.disabled, logger.propagate = False, True
-            logger.setLevel(logging.NOTSET)

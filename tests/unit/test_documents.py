@@ -51,6 +51,13 @@ def test_the_best_is_bold_from_three_seeds(seeds: int, bold: bool) -> None:
         assert table.index("Dmdd") < table.index("Bikd"), "our models come first, DMDD at the top"
 
 
+def test_the_spread_over_three_seeds_stands_behind_a_mean() -> None:
+    measured = pd.concat([runs(3, Dmdd=0.9), runs(2, Bikd=0.8)])
+    measured.loc[measured["model"] == "Dmdd", "image_AUROC"] = [0.88, 0.90, 0.92]
+    lines = tables.by_set(measured, "image_AUROC").splitlines()
+    assert [line.split("|")[2].strip() for line in lines[2:4]] == ["90.0 ± 2.0", "80.0"]
+
+
 def test_means_are_taken_over_the_sets_that_all_models_have() -> None:
     only_dmdd = runs(1, Dmdd=0.5).assign(category="screw")
     table = tables.means(pd.concat([runs(1, Dmdd=0.9, Bikd=0.8), only_dmdd]))

@@ -206,15 +206,8 @@ def check_agreement(
     Raises:
         RuntimeError: If labels or scores differ by more than :data:`MAX_DISAGREEMENT` and :data:`MAX_SHIFT` allow.
     """
-    import openvino as ov  # noqa: PLC0415  # only where it is used
-
-    exact = {"INFERENCE_PRECISION_HINT": "f32"}
-    answers = []
-    for candidate, name in ((model, "original"), (compressed, "compressed")):
-        run = ov.Core().compile_model(candidate, "CPU", exact)
-        outputs = [run(batch) for batch in track(images, f"Checking the {name} model")]
-        answers.append([np.concatenate([np.ravel(o[key]) for o in outputs]) for key in ("pred_score", "pred_label")])
-    (score, label), (new_score, new_label) = answers
+    score, label = _answers(model, images, "Checking the original model")
+    new_score, new_label = _answers(compressed, images, "Checking the compressed model")
     changed = float(np.mean((label != new_label) & (np.abs(score - threshold) > MARGIN)))
     shift = float(np.median(np.abs(score - new_score)))
     summary = (
@@ -227,3 +220,16 @@ def check_agreement(
             "Use more images to calibrate with, INT8_ACQ or FP16."
         )
     logger.info("The compressed model agrees with the original: %s.", summary)
+
+
+def _answers(model: Any, images: list[npt.NDArray[np.float32]], title: str) -> list[npt.NDArray[Any]]:  # noqa: ANN401
+    """Scores and labels of a model.
+
+    OpenVINO's models must not outlive this frame, as those in the traceback of an error do. Freed by the thread of a
+    progress bar, they would unmap the stack on which this thread handles signals, and the next signal would end it.
+    """
+    import openvino as ov  # noqa: PLC0415  # only where it is used
+
+    run = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    outputs = [run(batch) for batch in track(images, title)]
+    return [np.concatenate([np.ravel(output[key]) for output in outputs]) for key in ("pred_score", "pred_label")]

@@ -1,5 +1,11 @@
 """A compressed model is compared with its original."""
 
+import gc
+import multiprocessing
+import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import openvino as ov
 import pytest
@@ -26,6 +32,23 @@ def test_a_label_may_change_near_the_threshold_alone() -> None:
     check_agreement(graph(0.0, 0.2), graph(0.04, 0.2), SCORES, threshold=0.2)
     with pytest.raises(RuntimeError, match=r"66.7 % of 3 labels are equal, the median change of a score is 0.04"):
         check_agreement(graph(0.0, 0.2), graph(0.04, 0.2), SCORES, threshold=0.5)
+
+
+def refuse_and_hear_a_signal() -> None:
+    gc.disable()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+    with pytest.raises(RuntimeError):
+        check_agreement(graph(0.0, 0.95), graph(0.11, 0.95), SCORES, threshold=0.95)
+    with ThreadPoolExecutor(1) as other_thread:
+        other_thread.submit(gc.collect).result()
+    signal.raise_signal(signal.SIGTERM)
+
+
+def test_the_next_signal_after_a_refusal_is_handled() -> None:
+    process = multiprocessing.get_context("spawn").Process(target=refuse_and_hear_a_signal)
+    process.start()
+    process.join(timeout=120)
+    assert process.exitcode == 7
 
 
 def test_scores_may_not_all_move() -> None:
