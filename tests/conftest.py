@@ -30,4 +30,3 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     After NNCF has run, a process of pytest-xdist ends without a message when it starts data workers.
     """
     items.sort(key=lambda item: item.path.stem == "test_quantization")
-
