@@ -22,11 +22,3 @@ def demo_root(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     with FileLock(shared / "DemoParts.lock"):
         DemoParts(root=root).prepare_data()
     return root
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests of quantisation last.
-
-    After NNCF has run, a process of pytest-xdist ends without a message when it starts data workers.
-    """
-    items.sort(key=lambda item: item.path.stem == "test_quantization")

@@ -141,7 +141,7 @@ def _nncf() -> Any:  # noqa: ANN401
     """NNCF, without the line that it prints about each operation."""
     import nncf  # noqa: PLC0415  # slow to import, and only needed here
 
-    nncf.set_log_level(logging.ERROR)
+    logging.getLogger("nncf").setLevel(logging.ERROR)  # set_log_level would change handlers that others put there
     return nncf
 
 
