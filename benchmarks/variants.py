@@ -102,6 +102,13 @@ class DmddWithSmallStudent(_Changed, Dmdd):
         _shrink_student(self.model)
 
 
+class DmddWithShallowDecoder(_Changed, Dmdd):
+    """DMDD with one residual block in each stage of the decoder, as DSKD has."""
+
+    def _change(self) -> None:
+        _keep_one_decoder_block(self.model)
+
+
 class DmddWithWeightsOfRd4ad(_Changed, Dmdd):
     """Dmdd whose students start with weights as those of RD4AD."""
 
@@ -218,6 +225,7 @@ VARIANTS: dict[str, dict[str, Any]] = (
         "Bikd with a plain block": {"class_path": "variants.BikdWithPlainBlock"},
         "Dskd with whole encoder": {"class_path": "variants.DskdWithWholeEncoder"},
         "Dskd with weights of torch": {"class_path": "variants.DskdWithWeightsOfTorch"},
+        "Dmdd with shallow decoder": {"class_path": "variants.DmddWithShallowDecoder"},
         "Dmdd with narrow embedding": {"class_path": "variants.DmddWithNarrowEmbedding"},
         "Bikd with two compressing blocks": {"class_path": "variants.BikdWithTwoCompressingBlocks"},
     }
@@ -299,6 +307,10 @@ def _draw_weights(model: nn.Module) -> None:
 
 def _shrink_student(model: nn.Module) -> None:
     _keep_one_block(model)
+    _keep_one_decoder_block(model)
+
+
+def _keep_one_decoder_block(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, DecoderStudent):
             module.stages = nn.ModuleList(stage[:1] for stage in module.stages)
