@@ -18,7 +18,7 @@ from anomalib_dmdd.models.components import (
     DistanceNormalizer,
     MixedBatchNorm2d,
 )
-from anomalib_dmdd.models.dmdd.loss import DmddLoss, DmddLossParts, normality_guidance
+from anomalib_dmdd.models.dmdd.loss import DmddLoss, DmddLossParts
 from anomalib_dmdd.models.dmdd.torch_model import Decouple, DmddFeatures
 
 
@@ -50,14 +50,14 @@ class DmddWithoutGuidance(_Changed, Dmdd):
     """DMDD whose normality branch learns from normal images alone."""
 
     def _change(self) -> None:
-        self.loss = _GuidanceLoss(share=0.0)
+        self.loss = DmddLoss(guidance=0.0)
 
 
-class DmddWithLightGuidance(_Changed, Dmdd):
-    """DMDD whose normality branch learns three tenths as much from anomalous copies."""
+class DmddWithFullGuidance(_Changed, Dmdd):
+    """DMDD whose normality branch learns as much from anomalous copies as from normal images."""
 
     def _change(self) -> None:
-        self.loss = _GuidanceLoss(share=0.3)
+        self.loss = DmddLoss(guidance=1.0)
 
 
 class DmddWithMedian(_Changed, Dmdd):
@@ -213,7 +213,7 @@ VARIANTS: dict[str, dict[str, Any]] = (
         "Dmdd without dropout": {"class_path": "variants.DmddWithoutDropout"},
         "Dmdd with flat loss": {"class_path": "variants.DmddWithFlatLoss"},
         "Dmdd without guidance": {"class_path": "variants.DmddWithoutGuidance"},
-        "Dmdd with light guidance": {"class_path": "variants.DmddWithLightGuidance"},
+        "Dmdd with full guidance": {"class_path": "variants.DmddWithFullGuidance"},
         "Dmdd with median": {"class_path": "variants.DmddWithMedian"},
         "Dskd without augmentation": {"class_path": "anomalib_dmdd.Dskd", "init_args": {"augment": False}},
         "Dskd with dropout": {"class_path": "variants.DskdWithDropout"},
@@ -261,20 +261,8 @@ class _FlatLoss(DmddLoss):
             return torch.stack(distances).sum()
 
         terms = super().forward(features, mask)
-        return terms._replace(ngm=flat(features.anomalous_normality) + flat(features.normality))
-
-
-class _GuidanceLoss(DmddLoss):
-    """The term of anomalous copies counts less, that of normal images as much more."""
-
-    def __init__(self, share: float) -> None:
-        super().__init__()
-        self.share = share
-
-    def forward(self, features: DmddFeatures, mask: Tensor) -> DmddLossParts:
-        terms = super().forward(features, mask)
-        normal = normality_guidance(features.normality, features.normality, features.teacher)
-        return terms._replace(ngm=self.share * terms.ngm + (1 - self.share) * normal)
+        guided, plain = flat(features.anomalous_normality), flat(features.normality)
+        return terms._replace(ngm=self.guidance * guided + (2 - self.guidance) * plain)
 
 
 class _MedianNormalizer(DistanceNormalizer):

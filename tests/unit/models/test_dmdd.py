@@ -21,11 +21,14 @@ def model() -> DmddModel:
     return DmddModel(Teacher("resnet18.tv_in1k", pre_trained=False))
 
 
-def test_normality_guidance() -> None:
+@pytest.mark.parametrize("guidance", [0.0, 0.3, 1.0])
+def test_normality_guidance(guidance: float) -> None:
     anomalous, normal, teacher = random_features(), random_features(), random_features()
-    pairs = [(b[k], teacher[k]) for b in (anomalous, normal) for k in range(2)]
-    expected = sum(np.average(d, weights=d) for d in (distance(*pair) for pair in pairs))
-    assert float(normality_guidance(anomalous, normal, teacher)) == pytest.approx(expected, abs=1e-5)
+    expected = 0.0
+    for branch, weight in ((anomalous, guidance), (normal, 2 - guidance)):
+        distances = [distance(branch[k], teacher[k]) for k in range(2)]
+        expected += weight * sum(np.average(d, weights=d) for d in distances)
+    assert float(normality_guidance(anomalous, normal, teacher, guidance)) == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("empty", [False, True])

@@ -33,18 +33,22 @@ class DmddLossParts(NamedTuple):
     head: Tensor
 
 
-def normality_guidance(anomalous: Sequence[Tensor], normal: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+def normality_guidance(
+    anomalous: Sequence[Tensor], normal: Sequence[Tensor], teacher: Sequence[Tensor], guidance: float = 0.3
+) -> Tensor:
     """Normality guidance modeling (NGM): the normality branch learns the teacher's features of the normal image.
 
-    ``sum_k self_weighted_mean d(N(I_a), T(I)) + self_weighted_mean d(N(I), T(I))``
+    ``sum_k g self_weighted_mean d(N(I_a), T(I)) + (2 - g) self_weighted_mean d(N(I), T(I))``
 
     Args:
         anomalous: N(I_a), one map ``(N, C_k, h_k, w_k)`` per layer.
         normal: N(I), the same shapes.
         teacher: T(I), the same shapes.
+        guidance: Weight g of the anomalous copies, in [0, 2].
     """
     terms = [
-        self_weighted_mean(matching_distance(guided, target)) + self_weighted_mean(matching_distance(plain, target))
+        guidance * self_weighted_mean(matching_distance(guided, target))
+        + (2 - guidance) * self_weighted_mean(matching_distance(plain, target))
         for guided, plain, target in zip(anomalous, normal, teacher, strict=True)
     ]
     return torch.stack(terms).sum()
@@ -98,11 +102,18 @@ def segmentation(logits: Tensor, mask: Tensor) -> Tensor:
 class DmddLoss(nn.Module):
     """Loss of DMDD: NGM, AIM and the loss of the segmentation head.
 
+    Args:
+        guidance: See :func:`normality_guidance`.
+
     Example:
         >>> features = DmddFeatures(*([torch.rand(2, 8, 4, 4)] for _ in range(6)), logits=torch.zeros(4, 1, 4, 4))
         >>> DmddLoss()(features, mask=torch.ones(2, 1, 16, 16))._fields
         ('ngm', 'aim', 'head')
     """
+
+    def __init__(self, guidance: float = 0.3) -> None:
+        super().__init__()
+        self.guidance = guidance
 
     def forward(self, features: DmddFeatures, mask: Tensor) -> DmddLossParts:
         """The three terms, whose sum is the loss.
@@ -112,7 +123,7 @@ class DmddLoss(nn.Module):
             mask: Mask of the simulated anomalies, ``(N, 1, H, W)``.
         """
         return DmddLossParts(
-            ngm=normality_guidance(features.anomalous_normality, features.normality, features.teacher),
+            ngm=normality_guidance(features.anomalous_normality, features.normality, features.teacher, self.guidance),
             aim=abnormality_inverse_mimicking(
                 features.anomalous_abnormality,
                 features.anomalous_teacher,
