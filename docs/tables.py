@@ -172,13 +172,13 @@ def baselines(size: int, runs: Path = DOCS / "results" / "development.csv") -> s
 
 
 def sizes(csv: Path = DOCS / "results" / "development.csv") -> str:
-    """Image AUROC and AUPRO of BiKD over the size of the image, a row per set and a column per size; seed 0."""
+    """Image AUROC and AUPRO of DMDD over the size of the image, a row per set and a column per size; seed 0."""
     runs = pd.read_csv(csv)
-    runs = runs[(runs["model"] == "Bikd") & (runs["steps"] == STEPS) & (runs["seed"] == 0)]
-    several = runs.groupby("category")["image_size"].transform("nunique") > 2  # noqa: PLR2004  # more than a pair
+    runs = runs[(runs["model"] == "Dmdd") & (runs["steps"] == STEPS) & (runs["seed"] == 0)]
+    several = runs.groupby("category")["image_size"].transform("nunique") > 1
     runs = runs[several].rename(columns={"category": "set"}).set_index(["set", "image_size"])
     cells = runs[["image_AUROC", "pixel_AUPRO"]].map(lambda share: f"{100 * share:.1f}").agg(" / ".join, axis=1)
-    table = cells.unstack()
+    table = cells.unstack(fill_value="-")
     table.columns = [f"{size}x{size}" for size in table.columns]
     sides = ["left", *["right"] * table.shape[1]]
     return str(table.reset_index().to_markdown(index=False, disable_numparse=True, colalign=sides))
