@@ -146,12 +146,8 @@ def field(csv: Path = DOCS / "results" / "development.csv") -> str:
     runs = pd.read_csv(csv)
     length = runs["steps"].between(0.9 * STEPS, 1.1 * STEPS) | runs["model"].isin(UNTRAINED)
     runs = runs[(runs["image_size"] == IMAGE_SIZE) & (runs["seed"] == 0) & length & runs["model"].isin(FIELD)]
-    runs = runs.set_index(["model", "category"])
-    cells = runs[["image_AUROC", "pixel_AUPRO"]].map(lambda share: f"{100 * share:.1f}").agg(" / ".join, axis=1)
-    table = cells.unstack()
-    table = table.loc[ordered(table.index, FIELD), ordered(table.columns, SETS)].fillna("-").reset_index()
-    sides = ["left", *["right"] * (table.shape[1] - 1)]
-    return str(table.to_markdown(index=False, disable_numparse=True, colalign=sides))
+    table = pairs(runs, ["model", "category"])
+    return plain(table.loc[ordered(table.index, FIELD), ordered(table.columns, SETS)])
 
 
 def baselines(size: int, runs: Path = DOCS / "results" / "development.csv") -> str:
@@ -176,12 +172,8 @@ def sizes(csv: Path = DOCS / "results" / "development.csv") -> str:
     runs = pd.read_csv(csv)
     runs = runs[(runs["model"] == "Dmdd") & (runs["steps"] == STEPS) & (runs["seed"] == 0)]
     several = runs.groupby("category")["image_size"].transform("nunique") > 1
-    runs = runs[several].rename(columns={"category": "set"}).set_index(["set", "image_size"])
-    cells = runs[["image_AUROC", "pixel_AUPRO"]].map(lambda share: f"{100 * share:.1f}").agg(" / ".join, axis=1)
-    table = cells.unstack(fill_value="-")
-    table.columns = [f"{size}x{size}" for size in table.columns]
-    sides = ["left", *["right"] * table.shape[1]]
-    return str(table.reset_index().to_markdown(index=False, disable_numparse=True, colalign=sides))
+    table = pairs(runs[several].rename(columns={"category": "set"}), ["set", "image_size"])
+    return plain(table.rename(columns=lambda size: f"{size}x{size}"))
 
 
 def choosing() -> pd.DataFrame:
@@ -206,9 +198,7 @@ def choices() -> str:
     table = choosing()
     cells = table.map(lambda value: "-" if pd.isna(value) else f"{value:.1f}")
     names = {"latency": "time of an image", "INT8": "with INT8", "training": "time of a training step"}
-    cells = cells.rename(columns=METRICS | names).rename_axis(columns=None).reset_index()
-    sides = ["left", *["right"] * (cells.shape[1] - 1)]
-    return str(cells.to_markdown(index=False, disable_numparse=True, colalign=sides))
+    return plain(cells.rename(columns=METRICS | names))
 
 
 def mixed(csv: Path = DOCS / "results" / "mixed_defects.csv") -> str:
@@ -261,6 +251,19 @@ def markdown(table: pd.DataFrame, enough: dict[str, bool], spread: pd.DataFrame 
         cells += (100 * spread).map(lambda value: "" if pd.isna(value) else f" ± {value:.1f}").loc[cells.index]
     cells = cells.rename_axis(columns=None).reset_index()
     sides = ["left" if name in {"metric", "model", "set"} else "right" for name in cells.columns]
+    return str(cells.to_markdown(index=False, disable_numparse=True, colalign=sides))
+
+
+def pairs(runs: pd.DataFrame, row_and_column: list[str]) -> pd.DataFrame:
+    """Image AUROC and AUPRO of each run in one cell, in percent."""
+    metrics = runs.set_index(row_and_column)[["image_AUROC", "pixel_AUPRO"]]
+    return metrics.map(lambda share: f"{100 * share:.1f}").agg(" / ".join, axis=1).unstack(fill_value="-")
+
+
+def plain(cells: pd.DataFrame) -> str:
+    """Cells of text in Markdown, the index as the first column."""
+    cells = cells.rename_axis(columns=None).reset_index()
+    sides = ["left", *["right"] * (cells.shape[1] - 1)]
     return str(cells.to_markdown(index=False, disable_numparse=True, colalign=sides))
 
 
