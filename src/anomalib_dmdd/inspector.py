@@ -8,12 +8,12 @@ Exit codes:
     0: All images are good.
     1: At least one image is defective, even if others are unreadable.
     2: Nothing was inspected: wrong arguments, a model that does not load, or no readable image. Also a failed write.
-    3: At least one image is unreadable, and all others are good.
+    3: At least one image or folder is unreadable, and all other images are good.
     130: Interrupted with Ctrl-C. The results so far are in the CSV file.
 
 Note:
-    Images are read as Anomalib reads them: without their EXIF orientation and without transparency. There is one
-    exception. Anomalib turns 16-bit grey images white, here they are scaled.
+    Images are read as Anomalib reads them: without their EXIF orientation and without transparency. Grey images of
+    16 bits or of floats are the exception. Anomalib cuts their values off at 255, here they are scaled.
 """
 
 import argparse
@@ -22,6 +22,7 @@ import math
 import os
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,7 +86,7 @@ class Inspector:
             a threshold has 1, which no score exceeds. Overlays outline the pixels of the map above it.
 
     Raises:
-        ValueError: If an argument is out of range or the model is not an anomaly model.
+        ValueError: If an argument is out of range, the mask cannot be read, or the model is not an anomaly model.
         OSError: If a file is missing.
         RuntimeError: If OpenVINO cannot load the model or the device.
 
@@ -101,9 +102,7 @@ class Inspector:
     ) -> None:
         if threshold is not None and not 0 <= threshold <= 1:
             raise ValueError(f"The threshold must be a score from 0 to 1, not {threshold}.")
-        self._ignored = None if ignore is None else Image.open(ignore).convert("L")
-        if self._ignored is not None and 0 < (highest := np.asarray(self._ignored).max()) <= 127:  # noqa: PLR2004
-            raise ValueError(f"The mask has no white pixel, its highest value is {highest}. White is 255.")
+        self._ignored = None if ignore is None else read_mask(Path(ignore))
         core = ov.Core()
         network = read_network(core, Path(model))
         self.facts = read_facts(network)
@@ -176,6 +175,21 @@ def squared_ratio(facts: dict[str, str]) -> float:
     return (pixel / image) ** 2
 
 
+def read_mask(path: Path) -> Image.Image:
+    """Read a mask whose white pixels mark a region to ignore.
+
+    Raises:
+        ValueError: If the file is not a readable image, or has no white pixel.
+    """
+    try:
+        mask = Image.open(path).convert("L")
+    except Exception as error:  # Pillow raises many kinds for broken files
+        raise ValueError(f"The mask {path} cannot be read: {last_line(error)}") from error
+    if 0 < (highest := np.asarray(mask).max()) <= 127:  # noqa: PLR2004
+        raise ValueError(f"The mask has no white pixel, its highest value is {highest}. White is 255.")
+    return mask
+
+
 def clear(anomaly_map: NDArray[np.float32], mask: Image.Image) -> NDArray[np.float32]:
     """Set a map ``(h, w)`` to 0 where a mask of any size is white."""
     height, width = anomaly_map.shape
@@ -203,6 +217,7 @@ def to_rgb(image: NDArray[Any]) -> NDArray[np.float32]:
     Raises:
         ValueError: If shape, type or range is not that of an image.
     """
+    image = np.asarray(image)  # a camera may deliver a list, or None
     scale = 1 if image.dtype.kind == "f" else {"uint8": 255, "uint16": UINT16_MAX}.get(image.dtype.name)
     if scale is None or image.ndim not in {2, 3} or image.shape[2:] not in {(), (3,), (4,)} or not image.size:
         raise ValueError(
@@ -254,7 +269,14 @@ def draw_overlay(image: NDArray[Any], anomaly_map: NDArray[np.float32], limit: f
 
 
 def find_images(arguments: Sequence[Path], overlays: Path | None) -> list[Path]:
-    """Image files of the command line, sorted, without overlays of an earlier run."""
+    """Image files of the command line, sorted, without overlays of an earlier run.
+
+    Folders that cannot be listed and links that lead nowhere are among them, to be reported as unreadable.
+
+    Raises:
+        OSError: If a file or folder is missing.
+        ValueError: If a folder has no images, or is the one of the overlays.
+    """
     drawn = overlays.resolve() if overlays else None
     files: set[Path] = set()
     for argument in arguments:
@@ -262,13 +284,23 @@ def find_images(arguments: Sequence[Path], overlays: Path | None) -> list[Path]:
             raise FileNotFoundError(f"{argument} does not exist.")
         if argument.resolve() == drawn:
             raise ValueError("--overlays must not be a folder of the images.")
-        found = [path for path in argument.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()]
+        found = list(images_below(argument)) if argument.is_dir() else [argument]
         if drawn and argument.resolve() in drawn.parents:
             found = [path for path in found if drawn not in path.resolve().parents]
-        files.update(found if argument.is_dir() else [argument])
-    if not files:
-        raise ValueError("No images were found.")
+        if not found:
+            raise ValueError(f"No images were found in {argument}.")
+        files.update(found)
     return sorted(files)
+
+
+def images_below(folder: Path) -> Iterator[Path]:
+    """Image files in a folder and all below it, and the folders that cannot be listed."""
+    locked: list[Path] = []
+    for parent, _, names in os.walk(folder, onerror=lambda error: locked.append(Path(error.filename))):
+        for path in (Path(parent, name) for name in names):
+            if path.suffix.lower() in SUFFIXES and (path.is_file() or not path.exists()):  # not a pipe, which blocks
+                yield path
+    yield from locked
 
 
 def plan_overlays(files: Sequence[Path], arguments: Sequence[Path], folder: Path) -> dict[Path, Path]:
@@ -344,7 +376,8 @@ def run(args: argparse.Namespace) -> int:
     files = find_images(args.images, args.overlays)
     overlays = plan_overlays(files, args.images, args.overlays) if args.overlays else {}
     written = {path.resolve() for path in [*overlays.values(), *filter(None, [args.csv])]}
-    if overwritten := written & {path.resolve() for path in [*files, args.model, args.model.with_suffix(".bin")]}:
+    read = [*files, args.model, args.model.with_suffix(".bin"), Path(__file__), *filter(None, [args.ignore])]
+    if overwritten := written & {path.resolve() for path in read}:
         raise ValueError(f"The results would overwrite {min(overwritten)}.")
     inspector = Inspector(args.model, args.device, args.threshold, args.ignore)
     for name, value in inspector.facts.items():
@@ -406,7 +439,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, RuntimeError, ValueError) as error:
         show_progress()
         print(f"error: {last_line(error)}", file=sys.stderr)
-        return 2
+    except KeyboardInterrupt:  # while the model loads
+        return 130
+    except Exception:  # noqa: BLE001  # Python would exit with 1, which means defects
+        traceback.print_exc()
+    return 2
 
 
 if __name__ == "__main__":

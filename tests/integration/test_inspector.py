@@ -1,6 +1,7 @@
 """The inspector gives the answers of Anomalib without PyTorch, and says by its exit code what it found."""
 
 import csv
+import errno
 import os
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import openvino as ov
@@ -235,6 +237,43 @@ def test_exit_codes_and_subfolders(run: Run) -> None:
     assert run("inspector.py", "model.xml", "parts/broken.png").returncode == 2
 
 
+def test_what_cannot_be_listed_is_not_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_model()
+    for name in ("parts/a.png", "parts/locked/b.png"):
+        picture(name)
+    assert inspector.main(["model.xml", "parts"]) == 0
+    Path("parts/link.png").symlink_to("nowhere.png")
+    assert inspector.main(["model.xml", "parts"]) == 3
+    assert f"unreadable: {Path('parts/link.png')}" in capsys.readouterr().err
+    Path("parts/link.png").unlink()
+
+    def scandir(path: str, listed: Callable[[str], Any] = os.scandir) -> Any:  # noqa: ANN401
+        if str(path).endswith("locked"):  # root may list any folder, so its rights cannot be taken away
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert inspector.main(["model.xml", "parts"]) == 3
+    captured = capsys.readouterr()
+    assert f"unreadable: {Path('parts/locked')}" in captured.err
+    assert "1 images, 0 defective, 1 unreadable" in captured.out
+
+
+def test_a_fault_is_no_defect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_model()
+    picture("part.png")
+    for fault, code in ((TypeError("a fault"), 2), (KeyboardInterrupt(), 130)):
+        monkeypatch.setattr(inspector, "Inspector", Mock(side_effect=fault))
+        assert inspector.main(["model.xml", "part.png"]) == code
+    assert "TypeError: a fault" in capsys.readouterr().err
+
+
 def test_the_script_reads_the_files_that_anomalib_reads() -> None:
     assert set(IMG_EXTENSIONS) == inspector.SUFFIXES
 
@@ -252,8 +291,12 @@ def test_the_script_reads_the_files_that_anomalib_reads() -> None:
         (["model.xml", "part.png", "--ignore", "none.png"], "none.png"),
         (["model.xml", "part.png", "--ignore", "ones.png"], "no white pixel"),
         (["model.xml", "missing"], "missing does not exist"),
-        (["model.xml", "empty"], "No images"),
+        (["model.xml", "part.png", "--ignore", "bomb.png"], "The mask bomb.png cannot be read: Image size"),
+        (["model.xml", "empty"], "No images were found in empty"),
+        (["model.xml", "part.png", "empty"], "No images were found in empty"),
         (["model.xml", "part.png", "--csv", "part.png"], "would overwrite"),
+        (["model.xml", "part.png", "--csv", inspector.__file__], "would overwrite"),
+        (["model.xml", "part.png", "--ignore", "mask.png", "--csv", "mask.png"], "would overwrite"),
         (["model.xml", "part.png", "part.png.jpg", "--overlays", "."], "would overwrite"),
         (["model.xml", ".", "--overlays", "."], "must not be a folder of the images"),
     ],
@@ -272,8 +315,10 @@ def test_what_cannot_work_is_one_line(
     Path("alone.bin").unlink()
     for name in ("garbage.xml", "garbage.bin"):
         Path(name).write_text("garbage")
-    for name in ("part.png", "part.png.jpg"):
+    for name in ("part.png", "part.png.jpg", "mask.png", "bomb.png"):
         picture(name)
+    if "bomb.png" in arguments:
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1)
     Path("empty").mkdir()
     Image.fromarray(np.eye(30, dtype=np.uint8)).save("ones.png")
     before = Path("part.png").read_bytes()
@@ -404,6 +449,8 @@ def test_arrays(array: np.ndarray, expected: float) -> None:
         np.zeros((0, 5, 3), np.uint8),
         np.zeros((4, 5), np.int64),
         np.zeros((4, 5), bool),
+        [[1]],
+        None,
         np.full((4, 5), 255.0),
         np.full((4, 5), -0.1),
         np.full((4, 5), np.nan),
