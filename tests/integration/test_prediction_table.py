@@ -15,6 +15,7 @@ from small_models import build
 
 from anomalib_dmdd import DemoParts
 from anomalib_dmdd.models.base import DistillationPostProcessor
+from anomalib_dmdd.picture_names import source_of
 from anomalib_dmdd.report.pictures import find_sources
 
 
@@ -78,7 +79,7 @@ def test_tables_of_test_and_predict(
     assert predicted["score"].to_numpy() == pytest.approx([float(batch.pred_score) for batch in found], abs=1e-6)
 
 
-def test_images_of_one_name_have_maps_of_their_own(
+def test_images_of_one_name_have_maps_and_pictures_of_their_own(
     demo_root: Path, engine: Callable[..., Engine], tmp_path: Path
 ) -> None:
     images = [tmp_path / "parts" / line / "good/1.png" for line in ("line1", "line2")]
@@ -86,18 +87,19 @@ def test_images_of_one_name_have_maps_of_their_own(
         image.parent.mkdir(parents=True)
         shutil.copy(source, image)
     model, run = build("Dskd", visualizer=True, evaluator=False), engine()
-    for _ in range(2):  # a second prediction replaces the maps of the first
+    for _ in range(2):  # a second prediction replaces the files of the first
         found = {
             path: batch.anomaly_map
             for batch in run.predict(model, dataset=PredictDataset(tmp_path / "parts"))
             for path in batch.image_path
         }
     folder = Path(run.trainer.default_root_dir)
-    assert len(list(folder.rglob("maps/**/*.png"))) == 2
+    assert len(list(folder.rglob("maps/**/*.png"))) == len(list(folder.rglob("images/**/*.png"))) == 2
     for source in find_sources(images, [None, None], folder, {}):
         written = read_picture(source.anomaly_map, "L") / 255
         expected = found[str(source.image)].clamp(0, 1).reshape(written.shape)
         torch.testing.assert_close(written, expected, atol=0.003, rtol=0)
+        assert source_of(source.strip) == source.image
 
 
 def test_a_second_run_of_a_model_draws_into_its_own_folder(parts: DemoParts, engine: Callable[..., Engine]) -> None:

@@ -30,18 +30,26 @@ class PictureIndex:
     Anomalib keeps the last folders of an image in the path of its picture, so the picture of ``parts/good/1.png`` is
     ``images/good/1.png``.
 
+    Pictures of our models name their images.
+
     Args:
         folder: Folder of pictures; it may be missing.
     """
 
     def __init__(self, folder: Path) -> None:
+        self._named: dict[Path, Path] = {}
         self._files: dict[str, list[Path]] = {}
-        for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
-            self._files.setdefault(path.name, []).append(path)
+        for path in sorted(folder.rglob("*.*")) if folder.is_dir() else ():
+            if source := source_of(path):
+                self._named[source] = path
+            else:
+                self._files.setdefault(path.name, []).append(path)
         self._folder = folder
 
     def find(self, image: Path) -> Path | None:
-        """File with the longest path that an image's path ends with, if there is one."""
+        """Picture that names the image, else that with the longest path that the image's path ends with."""
+        if image in self._named:
+            return self._named[image]
         fitting = []
         for path in self._files.get(image.name, ()):
             parts = path.relative_to(self._folder).parts
@@ -90,7 +98,7 @@ def find_sources(
     return [
         Sources(
             image=file,
-            anomaly_map=maps.get(str(file)),
+            anomaly_map=maps.get(file),
             strip=strips.find(file),
             mask=Path(mask) if isinstance(mask, str) and mask else None,
             explanation=explanations.get(file.absolute()),

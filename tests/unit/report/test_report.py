@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 from pictures import read_picture
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
+from anomalib_dmdd.picture_names import save_picture
 from anomalib_dmdd.report.command import main
 
 MARKUP = "<img src=x onerror='document.title=1'>.png"
@@ -48,10 +48,8 @@ def results(tmp_path: Path) -> Path:
     heat[3:9, 3:9] = 255
     newer = [draw(parts / "new/5.png"), str(parts / "new/gone.png")]
     (run / "maps/bad").mkdir(parents=True)
-    source = PngInfo()
-    source.add_itxt("source", files[3])
-    Image.fromarray(heat).save(run / "maps/bad/2_2.png", pnginfo=source)
     Image.fromarray(heat.T).save(run / "maps/bad/2.png")  # of another image
+    save_picture(Image.fromarray(heat), run / "maps/bad/2.png", Path(files[3]))
     write_table(results / "Bikd/tile/v0/predictions.csv", file=newer, score=[0.3, 0.2])
     return results
 

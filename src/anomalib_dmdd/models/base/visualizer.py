@@ -10,6 +10,8 @@ from anomalib.visualization.image.functional import add_text_to_image
 from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 
+from anomalib_dmdd.picture_names import save_picture
+
 GOOD, DEFECTIVE = (120, 220, 120), (255, 110, 90)
 """Colours of the verdict."""
 
@@ -46,7 +48,8 @@ class VerdictVisualizer(ImageVisualizer):
         names = {"dataset_name": getattr(data, "name", None), "category": getattr(data, "category", None)}
         for item in batch:
             if picture := self.verdict(item):
-                picture.save(generate_output_filename(item.image_path or "", self.drawn_to, **names))
+                source = Path(item.image_path or "")
+                save_picture(picture, generate_output_filename(source, self.drawn_to, **names), source)
 
     def on_predict_batch_end(self, *args: Any) -> None:
         """Write one picture per image, where Anomalib writes it."""
