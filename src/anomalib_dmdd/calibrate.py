@@ -13,6 +13,9 @@ from anomalib_dmdd.models.base.checkpoint_file import save_complete
 from anomalib_dmdd.models.base.thresholds import expected_false_alarms
 from anomalib_dmdd.trained_model import load_trained
 
+ENOUGH = 50
+"""Good images that the 0.98 quantile needs at least."""
+
 
 def arguments(line: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line, and refuse what cannot work."""
@@ -60,27 +63,34 @@ def main(line: Sequence[str] | None = None) -> int:
     """
     args = arguments(line)
     try:
-        model, checkpoint = load_trained(args.checkpoint)
-    except ValueError as error:
+        calibrate(args)
+    except (OSError, RuntimeError, SyntaxError, ValueError) as error:  # Pillow raises a SyntaxError for broken files
         print(f"error: {error}", file=sys.stderr)
         return 2
+    print(f"Written: {args.out}")
+    return 0
+
+
+def calibrate(args: argparse.Namespace) -> None:
+    """Set new thresholds, report them, and write a new checkpoint.
+
+    Raises:
+        OSError: If an image cannot be read, or the checkpoint cannot be written.
+        RuntimeError: If a folder holds no images.
+        ValueError: If the checkpoint cannot be used.
+    """
+    model, checkpoint = load_trained(args.checkpoint)
     old = thresholds(model.post_processor)
-    try:
-        data = images(args)
-    except (RuntimeError, ValueError) as error:  # a folder without images
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    data = images(args)
     engine = Engine(logger=False, default_root_dir=args.out.parent)
     engine.validate(model, datamodule=data, verbose=False)
-    report(old, thresholds(model.post_processor), data, model.post_processor, has_defective=args.defective is not None)
+    report(old, thresholds(model.post_processor), model.post_processor)
     state = model.state_dict()
     checkpoint["state_dict"] |= {name: state[name] for name in state if name.startswith("post_processor.")}
     # The post-processor is a callback, too, and Lightning restores those last.
     checkpoint.get("callbacks", {})[model.post_processor.state_key] = model.post_processor.state_dict()
     model.threshold_age.save(checkpoint)
     save_complete(checkpoint, args.out)
-    print(f"Written: {args.out}")
-    return 0
 
 
 def thresholds(post_processor: DistillationPostProcessor) -> dict[str, float]:
@@ -88,25 +98,25 @@ def thresholds(post_processor: DistillationPostProcessor) -> dict[str, float]:
     return {name: float(getattr(post_processor, f"{name}_threshold")) for name in ("image", "pixel")}
 
 
-def report(
-    old: dict[str, float],
-    new: dict[str, float],
-    data: Folder,
-    post_processor: DistillationPostProcessor,
-    *,
-    has_defective: bool,
-) -> None:
-    """Print old and new thresholds, and what they rest on."""
-    count = len(data.val_data)
+def report(old: dict[str, float], new: dict[str, float], post_processor: DistillationPostProcessor) -> None:
+    """Print old and new thresholds, what they rest on, and what to expect of them."""
+    scores, labels = post_processor.validation_scores, post_processor.validation_labels
+    good, defective = scores[~labels], scores[labels]
     for name, value in new.items():
         print(f"{name} threshold: {old[name]:.6g} before, {value:.6g} now")
-    if has_defective:
-        print(f"With them, F1 is highest on the {count} images given.")
+    if len(defective):
+        above, found = int((good > new["image"]).sum()), int((defective > new["image"]).sum())
+        alarms = (above + 1) / (len(good) + 1)  # of a new good image that could score as the lowest of these
+        print(f"With them, F1 is highest on the {len(scores)} images given. They flag {found} of {len(defective)}")
+        print(f"defective and {above} of {len(good)} good images.")
     else:
-        quantile = post_processor.normal_quantile
-        share = 100 * expected_false_alarms(count, quantile)
-        print(f"They are the {quantile:g} quantile of {count} good images. Expect about {share:.2g} % of good images")
-        print("to be flagged; few images make this a rough guess.")
+        alarms = expected_false_alarms(len(good), post_processor.normal_quantile)
+        print(f"They are the {post_processor.normal_quantile:g} quantile of {len(good)} good images.")
+    rough = "" if len(good) >= ENOUGH else "; few images make this a rough guess"
+    print(f"Expect {'up to' if len(defective) else 'about'} {100 * alarms:.2g} % of good images to be flagged{rough}.")
+    if 2 * (above := int((good > old["image"]).sum())) > len(good):
+        print(f"{above} of {len(good)} good images lie above the threshold of before. Are all of them good, and of the")
+        print("part that the model was trained with? If so, the change may be too large: train again.")
     limit = float(post_processor.normalized_image_threshold)
     if limit < 1 and old["image"] > 0:  # not without a threshold, which is NaN
         squared = (new["image"] / old["image"]) ** 2 * limit / (1 - limit)

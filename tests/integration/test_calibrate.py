@@ -1,7 +1,9 @@
 """New thresholds for a trained model, by the rules of a training."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -63,6 +65,12 @@ def test_thresholds_of_new_images(
     (tmp_path / "empty").mkdir()
     assert main([str(checkpoint), "--data", str(tmp_path / "empty"), "--out", str(tmp_path / "x.ckpt")]) == 2
     assert "error: Found 0" in capsys.readouterr().err
+    (tmp_path / "empty/broken.png").write_text("no picture")
+    assert main([str(checkpoint), "--data", str(tmp_path / "empty"), "--out", str(tmp_path / "x.ckpt")]) == 2
+    assert re.search(r"error: .*broken\.png", capsys.readouterr().err)
+    with patch("anomalib_dmdd.calibrate.save_complete", side_effect=PermissionError("no right to write")):
+        assert main([str(checkpoint), "--data", str(good), "--out", str(tmp_path / "x.ckpt")]) == 2
+    assert "error: no right to write" in capsys.readouterr().err
     assert main([str(tmp_path / "none.ckpt"), "--data", str(good)]) == 2
     assert "no checkpoint" in capsys.readouterr().err
 

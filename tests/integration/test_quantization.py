@@ -121,6 +121,23 @@ def test_calibration_images_fit_the_model(shape: list[int], side: int, parts: De
     assert np.allclose(images[0][0], expected.numpy(), atol=1e-6)
 
 
+def test_training_images_join_few_validation_images(
+    parts: DemoParts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    parts.setup("fit")
+    monkeypatch.setattr(parts, "setup", lambda _stage: None)  # it would split the images anew
+    parts.val_data = parts.val_data.subsample([0, 1])
+    model = ov.Model([], [opset13.parameter([-1, 3, -1, -1], np.float32)], "input")
+    images = quantization.load_calibration_images(model, parts)
+    expected = [
+        dataset[index].image[None].numpy() for dataset in (parts.val_data, parts.train_data) for index in (0, 1)
+    ]
+    assert len(images) == 30
+    assert all(any(np.array_equal(image, one) for one in images) for image in expected[:3])
+    assert len(parts.val_data) == 2, "the data module keeps its images"
+    assert not caplog.records
+
+
 def test_quantisation_asks_for_images(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="--data"):
         build("Dskd").to_openvino(tmp_path, compression_type="INT8_PTQ")

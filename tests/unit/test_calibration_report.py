@@ -2,7 +2,6 @@
 
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,8 +16,9 @@ def test_the_number_for_an_older_file_gives_the_new_verdicts(
 ) -> None:
     post_processor = DistillationPostProcessor(image_sensitivity=sensitivity)
     post_processor.get_buffer("_image_threshold").fill_(3.0)
+    post_processor.validation_scores, post_processor.validation_labels = torch.ones(10), torch.arange(10) > 6
     old, new = {"image": 2.0, "pixel": 1.0}, {"image": 3.0, "pixel": 1.0}
-    report(old, new, SimpleNamespace(val_data=range(10)), post_processor, has_defective=True)
+    report(old, new, post_processor)
     number = float(re.search(r"--threshold ([\d.]+)", capsys.readouterr().out)[1])
 
     raw, unused = torch.linspace(0.03, 20.03, 201), torch.tensor(0.0)  # no value lies at a threshold
@@ -51,6 +51,29 @@ def test_no_number_where_no_score_would_do(
 ) -> None:
     post_processor = DistillationPostProcessor(image_sensitivity=sensitivity)
     post_processor.get_buffer("_image_threshold").fill_(3.0)
+    post_processor.validation_scores, post_processor.validation_labels = torch.ones(10), torch.arange(10) > 6
     old, new = {"image": before, "pixel": 1.0}, {"image": 3.0, "pixel": 1.0}
-    report(old, new, SimpleNamespace(val_data=range(10)), post_processor, has_defective=True)
+    report(old, new, post_processor)
     assert "--threshold" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("good", "defective", "said"),
+    [
+        ([1.0] * 4 + [5.0], [2.0, 4.0, 6.0], ["They flag 2 of 3", "and 1 of 5 good", "up to 33 %", "rough guess"]),
+        ([1.0] * 99, [4.0], ["They flag 1 of 1", "and 0 of 99 good", "up to 1 % of good images to be flagged."]),
+        ([1.0] * 99, [], ["quantile of 99 good images", "about 3 % of good images to be flagged."]),
+        ([1.0, 2.5, 2.6], [], ["2 of 3 good images lie above the threshold of before"]),
+    ],
+)
+def test_what_to_expect(
+    good: list[float], defective: list[float], said: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    post_processor = DistillationPostProcessor()
+    post_processor.validation_scores = torch.tensor([*good, *defective])
+    post_processor.validation_labels = torch.tensor([False] * len(good) + [True] * len(defective))
+    report({"image": 2.0, "pixel": 2.0}, {"image": 3.0, "pixel": 3.0}, post_processor)
+    text = capsys.readouterr().out.replace("\n", " ")
+    assert all(part in text for part in said)
+    assert ("rough guess" in text) == (len(good) < 50)
+    assert ("lie above the threshold of before" in text) == (good[1] > 2)

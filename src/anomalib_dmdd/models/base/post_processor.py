@@ -38,6 +38,8 @@ class DistillationPostProcessor(PostProcessor):
 
     Attributes:
         raw_scores: Image scores ``(N,)`` of the last batch before normalisation.
+        validation_scores: Such scores of the last validation, those that set the thresholds.
+        validation_labels: Whether each of its images is anomalous.
 
     Args:
         sigma: Standard deviation of the smoothing in pixels of the map; 0 leaves the map as it is. The default is
@@ -53,6 +55,8 @@ class DistillationPostProcessor(PostProcessor):
     """
 
     raw_scores: Tensor
+    validation_scores: Tensor
+    validation_labels: Tensor
 
     def __init__(self, sigma: float = 4.0, top_k: int = 1, normal_quantile: float = 0.98, **kwargs: Any) -> None:
         if not 0 <= sigma < math.inf or top_k < 1 or top_k != int(top_k) or not 0 < normal_quantile <= 1:
@@ -178,6 +182,7 @@ class DistillationPostProcessor(PostProcessor):
         del trainer, pl_module
         scores = ValidationScores(self._batches, self._image_threshold.device)
         self._batches = []
+        self.validation_scores, self.validation_labels = scores.image, scores.labels
         if scores.broken:
             self._say_once(
                 logging.ERROR,

@@ -88,7 +88,7 @@ def _is_map(operation: Any) -> bool:  # noqa: ANN401
 
 
 def load_calibration_images(model: Any, datamodule: AnomalibDataModule | None) -> list[npt.NDArray[np.float32]]:  # noqa: ANN401
-    """Batches of validation images ``(N, 3, H, W)``; without any, of training images.
+    """Batches of validation images ``(N, 3, H, W)``; of training images too, if those are few.
 
     Args:
         model: OpenVINO model, whose fixed batch size is kept.
@@ -100,17 +100,25 @@ def load_calibration_images(model: Any, datamodule: AnomalibDataModule | None) -
     if datamodule is None:
         raise ValueError("compression_type: quantisation needs images to calibrate with. Pass --data.")
     datamodule.setup("fit")
-    validated = getattr(datamodule, "val_data", None)
-    dataset = validated if validated is not None and len(validated) else datamodule.train_data
+    dataset, trained = getattr(datamodule, "val_data", None), datamodule.train_data
+    if dataset is None or not len(dataset):
+        dataset = trained
+    elif (missing := RECOMMENDED_IMAGES - len(dataset)) > 0 and isinstance(trained, type(dataset)):
+        dataset += evenly_spaced(trained, missing)
     size = batch_size(model)
-    count = min(len(dataset), max(1, RECOMMENDED_IMAGES // size) * size)
-    chosen = dataset.subsample([index * len(dataset) // count for index in range(count)])  # evenly spaced
+    chosen = evenly_spaced(dataset, max(1, RECOMMENDED_IMAGES // size) * size)
     images = [batch.image.numpy() for batch in batches(datamodule, chosen, model)]
     if not images:
         raise ValueError("compression_type: the data module holds no images to calibrate with.")
     if len(images) * size < RECOMMENDED_IMAGES:
         logger.warning("Calibrating with %d images; %d are better.", len(images) * size, RECOMMENDED_IMAGES)
     return images
+
+
+def evenly_spaced(dataset: AnomalibDataset, count: int) -> AnomalibDataset:
+    """That many images of a data set, or all if it has fewer."""
+    count = min(len(dataset), count)
+    return dataset.subsample([index * len(dataset) // count for index in range(count)])
 
 
 def batch_size(model: Any) -> int:  # noqa: ANN401
