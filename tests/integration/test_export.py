@@ -110,6 +110,20 @@ def engine_answers(run: Engine, model: AnomalibModule, pictures: list[Image.Imag
     return {name: torch.cat([getattr(batch, name) for batch in batches]).squeeze().numpy() for name in names}
 
 
+@pytest.mark.parametrize(("size", "warned"), [((SIDE, SIDE), False), ((2 * SIDE, SIDE), True), (None, False)])
+def test_a_size_that_was_not_trained(
+    size: tuple[int, int] | None, warned: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    build("Bikd").eval().to_onnx(tmp_path, input_size=size)
+    assert ("128x64, but the model was trained with 64x64" in caplog.text) == warned
+
+
+def test_a_size_without_pixels(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"input_size: .* not \[0, 64\]"):
+        build("Bikd").to_openvino(tmp_path, input_size=(0, 64))
+    assert not list(tmp_path.iterdir())
+
+
 def test_bikd_exports_without_its_anchor(parts: DemoParts, engine: Callable[..., Engine], tmp_path: Path) -> None:
     model = build("Bikd")
     engine(max_steps=1).fit(model, datamodule=parts)

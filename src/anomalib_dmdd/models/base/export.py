@@ -1,7 +1,7 @@
 """Export to ONNX and OpenVINO, checked and with facts about the model."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +15,8 @@ from torch import nn
 from .checkpoint import own_version
 from .quantization import check_agreement, load_calibration_images, quantize, quantize_with_accuracy_control
 
+logger = logging.getLogger(__name__)
+
 SECTION = "anomalib_dmdd"
 """Where an OpenVINO file holds the facts, see :meth:`ExportMixin.facts`."""
 
@@ -27,12 +29,12 @@ def warnings_only(*names: str) -> Iterator[None]:
     """Let loggers of these names pass warnings and errors only."""
     levels = {logging.getLogger(name): logging.getLogger(name).level for name in names}
     try:
-        for logger in levels:
-            logger.setLevel(logging.WARNING)
+        for one in levels:
+            one.setLevel(logging.WARNING)
         yield
     finally:
-        for logger, level in levels.items():
-            logger.setLevel(level)
+        for one, level in levels.items():
+            one.setLevel(level)
 
 
 class ExportMixin:
@@ -79,12 +81,40 @@ class ExportMixin:
         path: Path = super().to_torch(*args, **kwargs)  # type: ignore[misc]
         return path
 
-    def to_onnx(self, *args: Any, **kwargs: Any) -> Path:
-        """Export as Anomalib does, with the opset of torch and without a line per operation."""
+    def to_onnx(
+        self,
+        export_root: Path | str,
+        model_file_name: str = "model",
+        input_size: tuple[int, int] | None = None,
+        **kwargs: Any,
+    ) -> Path:
+        """Export as Anomalib does, with the opset of torch and without a line per operation.
+
+        Raises:
+            ValueError: If a side of the input size is not positive.
+        """
         self._refuse_tiles()
+        self._check_export_size(input_size)
+        settings = {"opset_version": OPSET, "verbose": False} | kwargs
         with warnings_only("onnx_ir", "onnxscript"):
-            path: Path = super().to_onnx(*args, **{"opset_version": OPSET, "verbose": False} | kwargs)  # type: ignore[misc]
+            path: Path = super().to_onnx(export_root, model_file_name, input_size, **settings)  # type: ignore[misc]
         return path
+
+    def _check_export_size(self, size: Sequence[int] | None) -> None:
+        """Refuse a size without pixels, and warn of one that the model was not trained with."""
+        if size is None:
+            return
+        if min(size) < 1:
+            raise ValueError(f"input_size: the sides must be at least 1, not {list(size)}.")
+        if self.input_size and tuple(size) != tuple(self.input_size):
+            logger.warning(
+                "The file takes images of %dx%d, but the model was trained with %dx%d. It resizes them without "
+                "antialiasing, so scores can differ by a few hundredths. Export with --input_size [%d,%d] for the "
+                "scores of the Engine.",
+                *size,
+                *self.input_size,
+                *self.input_size,
+            )
 
     def to_openvino(
         self,
