@@ -4,6 +4,7 @@ import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pandas as pd
 import pytest
@@ -12,6 +13,7 @@ from anomalib.data import PredictDataset
 from anomalib.engine import Engine
 from pictures import read_picture
 from small_models import build
+from torch.utils.data import DataLoader
 
 from anomalib_dmdd import DemoParts
 from anomalib_dmdd.models.base import DistillationPostProcessor
@@ -108,6 +110,26 @@ def test_a_second_run_of_a_model_draws_into_its_own_folder(parts: DemoParts, eng
         run = engine(max_steps=1)
         run.train(model, datamodule=parts)
         assert list((Path(run.trainer.default_root_dir) / "images").rglob("*.png"))
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt(), OSError("image file is truncated")])
+def test_an_interrupted_prediction_keeps_its_rows(
+    end: BaseException, parts: DemoParts, engine: Callable[..., Engine], capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, run = build("Dskd", evaluator=False), engine()
+    parts.setup("test")
+    images = parts.test_data.samples["image_path"].tolist()[:4]
+    loader = DataLoader(parts.test_data.subsample(range(4)), collate_fn=parts.test_data.collate_fn)
+    hook = model.model.register_forward_pre_hook(Mock(side_effect=[None, None, end]))
+    with pytest.raises((SystemExit, OSError)):
+        run.predict(model, dataloaders=loader)
+    table = next(Path(run.trainer.default_root_dir).rglob("predictions.csv"))
+    assert pd.read_csv(table)["file"].tolist() == images[:2]
+    assert f"Scores of the 2 images until then: {table}" in capsys.readouterr().out
+    hook.remove()
+    run.predict(model, dataloaders=loader)
+    tables = Path(run.trainer.default_root_dir).rglob("predictions*.csv")
+    assert sorted(len(pd.read_csv(path)) for path in tables) == [2, 4], "the next one starts anew"
 
 
 def test_a_post_processor_without_thresholds_and_normalisation(parts: DemoParts, engine: Callable[..., Engine]) -> None:

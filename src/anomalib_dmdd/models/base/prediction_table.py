@@ -19,7 +19,7 @@ class PredictionTable(Callback):
 
     The columns are the file, the raw and the normalised score, the label, the known label, the raw and the normalised
     threshold, the normalised threshold of pixels, and the file of the known mask. An earlier table is kept: the next
-    one is called ``predictions_2.csv``.
+    one is called ``predictions_2.csv``. After an interruption or an error it holds the images until then.
 
     Attributes:
         path: The table that was written; ``None`` before, and in all processes but the first.
@@ -75,3 +75,11 @@ class PredictionTable(Callback):
     def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the images of all processes, each once."""
         self.on_test_epoch_end(trainer, pl_module)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Write the images so far, if no other process has to be waited for."""
+        del exception
+        if self._batches and trainer.world_size == 1:
+            self.on_test_epoch_end(trainer, pl_module)
+            print(f"Scores of the {self.images} images until then: {self.path}")
+        self._batches = []
