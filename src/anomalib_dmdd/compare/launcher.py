@@ -12,6 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from .plan import Run
 
 
@@ -34,12 +36,22 @@ def is_done(run: Run, out: Path) -> bool:
 def launch(run: Run, out: Path, *, keep_weights: bool, watch: Callable[[str], None]) -> dict[str, Any]:
     """Launch a run in its own process, wait for it and return its result.
 
-    An interrupt stops it with everything that it started.
+    An interrupt stops it with everything that it started. If another comparison in the same folder does the run at the
+    moment, its result is awaited.
     ``watch`` is called several times a second with what the run is doing.
     """
     folder = folder_of(run, out)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    watch("waiting for another comparison")
+    with FileLock(f"{folder}.lock"):  # released when this process ends, however it does
+        if not is_done(run, out):
+            _launch(run, folder, keep_weights=keep_weights, watch=watch)
+    return result_of(run, out)
+
+
+def _launch(run: Run, folder: Path, *, keep_weights: bool, watch: Callable[[str], None]) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    folder.mkdir()
     (folder / "run.json").write_text(json.dumps(asdict(run), indent=2))
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(run.threads))
     with (folder / "log.txt").open("w") as log:
@@ -63,7 +75,6 @@ def launch(run: Run, out: Path, *, keep_weights: bool, watch: Callable[[str], No
     if not (folder / "result.json").exists():
         error = _describe_death(process.returncode, folder)
         (folder / "result.json").write_text(json.dumps({"status": "failed", "error": error}))
-    return result_of(run, out)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -86,7 +86,8 @@ def plan(settings: Namespace) -> list[Run]:
         raise SettingsError(f"More than one model is called {', '.join(repeated)}. Give each a `label`.")
     same = {name: settings[name] for name in SAME_FOR_ALL}
     runs = []
-    for seed, (category, data), (model, size) in product(settings.seeds, [*_expand_data(settings.data)], models):
+    seeds = dict.fromkeys(settings.seeds)  # each once
+    for seed, (category, data), (model, size) in product(seeds, [*_expand_data(settings.data)], models):
         # The batch size of a model fills the gap if the data module has none for all models.
         images = data | {"init_args": ({"train_batch_size": size} if size else {}) | data["init_args"]}
         code = code_version(model["model"], images)

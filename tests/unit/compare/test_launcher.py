@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -104,9 +105,30 @@ def test_weights_go_where_they_are_not_wanted(
     monkeypatch.setattr(
         subprocess, "Popen", lambda command, **rest: popen([command[0], "-c", program, command[-1]], **rest)
     )
-    run = make_run()
-    for keep, left in ((True, True), (False, False)):
+    for seed, (keep, left) in enumerate(((True, True), (False, False))):
+        run = make_run(seed=seed)
         launcher.launch(run, tmp_path, keep_weights=keep, watch=lambda *_: None)
         folder = launcher.folder_of(run, tmp_path)
         assert (folder / "model.ckpt").exists() == (folder / "weights").exists() == left
         assert (folder / "run.json").exists()
+
+
+def test_two_comparisons_in_one_folder_share_a_run(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = (
+        "import os, sys, time, pathlib; time.sleep(0.5);"
+        'pathlib.Path(sys.argv[1], \'result.json\').write_text(\'{"status": "ok", "pid": %d}\' % os.getpid())'
+    )
+    popen = subprocess.Popen
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda command, **rest: popen([command[0], "-c", program, command[-1]], **rest)
+    )
+    with ThreadPoolExecutor() as threads:
+        both = [
+            threads.submit(launcher.launch, make_run(), tmp_path, keep_weights=True, watch=lambda *_: None)
+            for _ in range(2)
+        ]
+    first, second = (one.result() for one in both)
+    assert first == second
+    assert first["status"] == "ok"
