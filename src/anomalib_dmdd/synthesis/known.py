@@ -15,6 +15,8 @@ from .picture import read_rgb
 
 MASKS = "ground_truth"
 """Folder of masks in the layout of MVTec AD."""
+WHITE = 127
+"""Values of a mask above this are white."""
 LEAST_WEIGHT = 0.25
 """Pixels with a lower weight at the soft edge of a defect keep the normal image."""
 
@@ -118,7 +120,8 @@ def _read_mask(path: Path, image: Image.Image) -> Tensor:
             f"known_defects: the mask {path} has {mask.shape[2]}x{mask.shape[1]} pixels, but its image "
             f"{image.width}x{image.height}. Save both in the same size."
         )
-    marked = mask > mask.max() // 2  # some tools write 1 for white, and JPEG changes values a little
+    # Some tools write small numbers, one for each kind of defect. JPEG changes black and white a little.
+    marked = mask > (WHITE if mask.max() > WHITE else 0)
     if not marked.any() or marked.all():
         what = "covers the whole image" if marked.any() else "is empty"
         raise ValueError(f"known_defects: the mask {path} {what}. Paint the defect white and the rest black.")

@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.ndimage import label
 from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import save_image
 
 from anomalib_dmdd.synthesis import AnomalySimulator
@@ -36,6 +37,17 @@ def blend(folder: Path, level: float, count: int = 64) -> tuple[Tensor, Tensor]:
     simulator = AnomalySimulator(known_defects=folder, known_share=1.0)
     anomalous, mask = simulator((grey(level, count=count) - MEAN) / STD)
     return anomalous * STD + MEAN, mask
+
+
+@pytest.mark.parametrize("values", [(0, 1, 1), (0, 255, 255), (0, 1, 2), (0, 1, 7), (9, 250, 230)])
+def test_masks_may_hold_numbers_of_defects(values: tuple[int, int, int], tmp_path: Path) -> None:
+    square_defect(tmp_path, 0.5, [1.0, 0.0, 0.0])
+    mask = torch.full((1, 64, 64), values[0], dtype=torch.uint8)
+    mask[:, 20:36, 30:40], mask[:, 20:36, 40:46] = values[1], values[2]
+    to_pil_image(mask).save(tmp_path / "square_mask.png")
+    weights = load_known_defects(tmp_path, (64, 64), margin=3)[0, 3]
+    assert (weights[22:34, 32:44] > 128).all()
+    assert not weights[:10].any()
 
 
 @pytest.mark.parametrize(
