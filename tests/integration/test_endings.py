@@ -12,12 +12,13 @@ from anomalib.engine import Engine
 from anomalib.metrics import AUROC, Evaluator
 from anomalib.models import AnomalibModule
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, LambdaCallback
+from lightning.pytorch.callbacks import EarlyStopping, LambdaCallback, ModelCheckpoint, Timer
 from small_models import MODELS, build
 from torch.utils.data import DataLoader, IterableDataset
 
 from anomalib_dmdd import DemoParts, Dskd
 from anomalib_dmdd.models.base import DefaultLength
+from anomalib_dmdd.models.base.threshold_age import ThresholdAge
 
 EngineFactory = Callable[..., Engine]
 COMPLAINTS = ("has no threshold", "thresholds are older than the weights")
@@ -68,6 +69,42 @@ def test_the_last_model_is_kept_with_its_own_thresholds(
     assert not any(complaint in caplog.text for complaint in COMPLAINTS)
 
 
+def test_files_of_older_steps_stay_and_the_last_one_has_its_thresholds(
+    parts: DemoParts, engine: EngineFactory, tmp_path: Path
+) -> None:
+    every = {"every_n_train_steps": 2, "save_top_k": -1, "save_last": True}
+    stops = stopping("train_loss_epoch", check_on_train_epoch_end=True)
+    for stop, steps in ((4, [2, 4]), (5, [2, 4, 5])):
+        keeper = ModelCheckpoint(tmp_path / str(stop), "{step}", **every)
+        ends = {"limit_train_batches": stop, "max_epochs": 9, "check_val_every_n_epoch": 1000}
+        engine(callbacks=[keeper, stops], **ends).fit(build("Dskd"), datamodule=parts)
+        found = {path.stem: torch.load(path, weights_only=True) for path in (tmp_path / str(stop)).iterdir()}
+        assert {name: content["global_step"] for name, content in found.items()} == {
+            **{f"step={step}": step for step in steps},
+            "last": stop,
+        }
+        ages = {name: tuple(content["anomalib_dmdd_thresholds"].values()) for name, content in found.items()}
+        assert ages == {"step=2": (2, None), "step=4": (4, 4 if stop == 4 else None)} | (
+            {"last": (stop, stop)} | ({"step=5": (5, 5)} if stop == 5 else {})
+        )
+
+
+def test_a_second_training_starts_anew(
+    parts: DemoParts, engine: EngineFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Dskd, "default_length", DefaultLength(epochs=2))
+    model = build("Dskd")
+    first = engine(**SHORT)
+    first.fit(model, datamodule=parts)
+    assert first.trainer.max_epochs == 2
+    model.post_processor.get_buffer("_image_threshold").fill_(100.0)
+    second = engine(max_epochs=3, **SHORT | {"limit_train_batches": 1}, check_val_every_n_epoch=1000)
+    model.threshold_age = ThresholdAge(weights=3, thresholds=3)  # as many steps as the second training has
+    second.fit(model, datamodule=parts)
+    assert second.trainer.max_epochs == second.trainer.global_step == 3, "the user's length counts"
+    assert model.post_processor.image_threshold < 100, "and thresholds are set anew"
+
+
 @pytest.mark.parametrize(
     ("argument", "trainer", "expected"),
     [
@@ -78,6 +115,7 @@ def test_the_last_model_is_kept_with_its_own_thresholds(
         (1, {}, (20, 1)),
         (3, {"max_epochs": 9}, (9, 3)),
         (None, {"max_epochs": 9}, (9, 1)),
+        (None, {"callbacks": [Timer()]}, (20, 2)),  # it only reads the clock
     ],
 )
 def test_length_and_interval_are_the_users(
@@ -96,7 +134,8 @@ def test_length_and_interval_are_the_users(
     seen: list[tuple[int | None, int | None]] = []
     model = build("Dskd", validate_every_n_epochs=argument)
     monkeypatch.setattr(Dskd, "default_length", DefaultLength(epochs=20))
-    engine(callbacks=[Stop()], **SHORT, **trainer).fit(model, datamodule=parts)
+    callbacks = [Stop(), *trainer.get("callbacks", [])]
+    engine(**SHORT | trainer | {"callbacks": callbacks}).fit(model, datamodule=parts)
     assert seen == [expected]
 
 

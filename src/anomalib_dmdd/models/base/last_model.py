@@ -50,16 +50,36 @@ def validate_now(trainer: Trainer) -> None:
     trainer.training = True
 
 
-def save_again(trainer: Trainer) -> None:
-    """Save the last model again, with its new thresholds."""
+def saved_this_step(trainer: Trainer) -> list[ModelCheckpoint]:
+    """Callbacks whose last file is of the present step."""
+    return [
+        callback
+        for callback in trainer.checkpoint_callbacks
+        if isinstance(callback, ModelCheckpoint) and callback._last_global_step_saved == trainer.global_step  # noqa: SLF001
+    ]
+
+
+def save_again(trainer: Trainer, outdated: Sequence[Callback], *, missing: bool) -> None:
+    """Save the last model with its new thresholds, over files of this step but not over older ones.
+
+    Args:
+        trainer: The trainer.
+        outdated: Callbacks that saved this step before its validation.
+        missing: Whether callbacks without a file of this step save it, too.
+    """
     names = {"epoch": torch.tensor(trainer.current_epoch), "step": torch.tensor(trainer.global_step)}
+    written = saved_this_step(trainer)
     for callback in trainer.checkpoint_callbacks:
         if not isinstance(callback, ModelCheckpoint) or not callback.save_top_k:
             continue
+        if not (callback in outdated if callback in written else missing):
+            continue
         if callback.monitor is None or not callback.best_model_path:
-            path = callback.best_model_path or callback.format_checkpoint_name({**trainer.callback_metrics, **names})
-            trainer.save_checkpoint(path, weights_only=callback.save_weights_only)
-            callback.best_model_path = path
+            new = callback.format_checkpoint_name({**trainer.callback_metrics, **names})
+            callback.best_model_path = (callback in written and callback.best_model_path) or new
+            trainer.save_checkpoint(callback.best_model_path, weights_only=callback.save_weights_only)
+        if callback.last_model_path:
+            trainer.save_checkpoint(callback.last_model_path, weights_only=callback.save_weights_only)
 
 
 class LastModelMixin(LightningModule):
@@ -73,11 +93,23 @@ class LastModelMixin(LightningModule):
     threshold_age: ThresholdAge = ThresholdAge()
     post_processor: nn.Module | None
     _resumed_from: Any = None  # the checkpoint that a training has just gone on from
+    _outdated: Sequence[Callback] = ()  # those that saved a step before its validation
+
+    def on_fit_start(self) -> None:
+        """Forget the thresholds of a former training, whose steps were counted apart."""
+        super().on_fit_start()
+        if self.trainer.ckpt_path is None:
+            self.threshold_age = ThresholdAge(weights=self.trainer.global_step)
 
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         """Note how far the weights are trained."""
         super().on_train_batch_end(*args, **kwargs)
         self.threshold_age = self.threshold_age.trained(self.trainer.global_step)
+
+    def on_validation_start(self) -> None:
+        """Note which files will hold older thresholds than this validation sets."""
+        super().on_validation_start()
+        self._outdated = saved_this_step(self.trainer)
 
     def on_validation_epoch_end(self) -> None:
         """Note that the post-processor has just set the thresholds."""
@@ -97,9 +129,11 @@ class LastModelMixin(LightningModule):
         self._resumed_from = self.trainer.ckpt_path
         if not keeps_a_model(self.trainer):
             return
-        if not self.threshold_age.is_current:
+        is_old = not self.threshold_age.is_current
+        if is_old:
             validate_now(self.trainer)
-            save_again(self.trainer)
+        save_again(self.trainer, self._outdated, missing=is_old)
+        self._outdated = ()
         self.warn_of_thresholds()
 
     def on_test_start(self) -> None:
@@ -132,6 +166,8 @@ class LastModelMixin(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Mark the checkpoint with the steps behind its weights and thresholds."""
         super().on_save_checkpoint(checkpoint)
+        if self.trainer.training:  # a callback that saves after a step comes before our hook
+            self.threshold_age = self.threshold_age.trained(self.trainer.global_step)
         self.threshold_age.save(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -38,6 +38,11 @@ def has_no_length(trainer: Trainer) -> bool:
     return trainer.max_epochs is None and trainer.max_steps == -1 and not _timers(trainer)
 
 
+def is_endless(trainer: Trainer) -> bool:
+    """Whether the user asked for a training without an end (``max_epochs=-1``)."""
+    return trainer.max_epochs == -1 and trainer.max_steps == -1 and not _timers(trainer)
+
+
 def claim_interval(trainer: Trainer) -> bool:
     """Take the choice of the validation interval, unless the user made it.
 
@@ -66,6 +71,8 @@ def set_length(trainer: Trainer, length: DefaultLength, sets_interval: bool) -> 
     Returns:
         Epochs and steps.
     """
+    if trainer.max_epochs == -1:  # Lightning's choice beside a Timer
+        trainer.fit_loop.max_epochs = 1
     if trainer.estimated_stepping_batches < 0:  # data without a length
         trainer.fit_loop.epoch_loop.max_steps = length.steps
     steps_per_epoch = max(1, int(trainer.estimated_stepping_batches) // (trainer.max_epochs or 1))
@@ -90,7 +97,7 @@ def training_progress(trainer: Trainer, length: DefaultLength, time_share: float
         length: Used if the trainer has no end of its own.
         time_share: Output of :func:`time_progress` for the current step.
     """
-    shares = [] if time_share is None else [time_share]
+    shares = [] if time_share is None else [min(time_share, _share_of_least_steps(trainer))]
     steps = trainer.estimated_stepping_batches
     if steps < 0:  # data without a length, and no number of steps
         epochs = trainer.max_epochs or 1
@@ -116,6 +123,14 @@ def time_progress(trainer: Trainer) -> float | None:
     return trainer.strategy.broadcast(max(shares)) if shares else None
 
 
+def _share_of_least_steps(trainer: Trainer) -> float:
+    """Share of ``min_steps`` and ``min_epochs`` that is done: before them the clock does not end a training."""
+    per_epoch = trainer.num_training_batches / trainer.accumulate_grad_batches
+    least = max(trainer.min_steps or 0, trainer.min_epochs * per_epoch if trainer.min_epochs else 0)
+    return min(1.0, trainer.global_step / least) if least and math.isfinite(least) else 1.0
+
+
 def _timers(trainer: Trainer) -> list[Timer]:
-    """Callbacks that end the training by the clock (``max_time``)."""
-    return [callback for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
+    """Callbacks that end the training by the clock (``max_time``), not those that only read it."""
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    return [one for one in callbacks if isinstance(one, Timer) and one.time_remaining() is not None]

@@ -25,7 +25,15 @@ from .finite import FiniteGuard
 from .holdout import ensure_validation_images
 from .images import ImageFileReport
 from .last_model import LastModelMixin
-from .length import DefaultLength, claim_interval, has_no_length, set_length, time_progress, training_progress
+from .length import (
+    DefaultLength,
+    claim_interval,
+    has_no_length,
+    is_endless,
+    set_length,
+    time_progress,
+    training_progress,
+)
 from .map_files import MapFiles
 from .post_processor import DistillationPostProcessor
 from .prediction_table import PredictionTable
@@ -74,8 +82,13 @@ class DistillationMixin(ExportMixin, TilesMixin, LastModelMixin):  # type: ignor
 
     @trainer.setter
     def trainer(self, trainer: Trainer | None) -> None:
+        if trainer is not self._trainer:  # what another trainer was told no longer counts
+            self._takes_default_length = self._sets_interval = False
+            self._time_progress = None
         if trainer is not None and trainer.state.fn == TrainerFn.FITTING:
             if self.validate_every_n_epochs is not None:
+                if self.validate_every_n_epochs < 1:
+                    raise ValueError(f"validate_every_n_epochs: {self.validate_every_n_epochs} is not 1 or more.")
                 trainer.check_val_every_n_epoch = self.validate_every_n_epochs
             if trainer.max_epochs is None:  # else the user, or this model before, has set a length
                 self._takes_default_length = has_no_length(trainer)
@@ -148,6 +161,11 @@ class DistillationMixin(ExportMixin, TilesMixin, LastModelMixin):  # type: ignor
         if self._takes_default_length:
             epochs, steps = set_length(self.trainer, self.default_length, self._sets_interval)
             logger.info("%s trains for %d epochs, %d steps.", type(self).__name__, epochs, steps)
+        elif is_endless(self.trainer):
+            logger.warning(
+                "The training has no end. Its rates fall to zero until step %d, and nothing is learnt after that.",
+                self.default_length.steps,
+            )
         return with_warmup_cosine(optimizer, lambda: self.training_progress, scales)
 
     @classmethod

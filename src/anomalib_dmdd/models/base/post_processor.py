@@ -169,10 +169,16 @@ class DistillationPostProcessor(PostProcessor):
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Batch, *args: Any, **kwargs: Any
     ) -> None:
-        """Smooth and score a batch, and keep what the thresholds need of it."""
+        """Smooth and score a batch, and keep what the thresholds need of it.
+
+        The metrics of the validation get ``s / (1 + s)``, which has the same order. torchmetrics would put a sigmoid on
+        a batch with a score above 1, but not on the others.
+        """
         del trainer, pl_module, args, kwargs
         self._smooth_and_score(outputs)
         self._batches.append(ScoredBatch.of(outputs))
+        outputs.pred_score = outputs.pred_score / (1 + outputs.pred_score)
+        outputs.anomaly_map = outputs.anomaly_map / (1 + outputs.anomaly_map)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Set thresholds and range from the scores of all processes.

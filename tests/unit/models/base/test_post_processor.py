@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from anomalib.data import ImageBatch, InferenceBatch
+from anomalib.metrics import AUROC
 from scipy.ndimage import gaussian_filter
 
 from anomalib_dmdd.models.base import DistillationPostProcessor
@@ -209,3 +210,19 @@ def test_the_largest_sigma_that_is_named_works() -> None:
     post_processor = DistillationPostProcessor(sigma=64 / 4 - 0.126)
     post_processor.check_size((64, 64))
     assert post_processor.smooth(torch.rand(1, 1, 64, 64)).shape == (1, 1, 64, 64)
+
+
+def test_metrics_of_a_validation_rank_scores_above_one() -> None:
+    post_processor = DistillationPostProcessor(sigma=0)
+    metric = AUROC(["pred_score", "gt_label"])
+    for scores in ([0.2, 0.9], [0.3, 1.8]):  # torchmetrics alone has an AUROC of 0.75 here
+        batch = ImageBatch(
+            image=torch.zeros(2, 3, 4, 4),
+            anomaly_map=torch.tensor(scores)[:, None, None, None].expand(2, 1, 4, 4).clone(),
+            gt_label=torch.tensor([0, 1]),
+        )
+        post_processor.on_validation_batch_end(None, None, batch)
+        metric.update(batch)
+    assert metric.compute() == 1
+    post_processor.on_validation_epoch_end(None, None)
+    assert post_processor.image_threshold == pytest.approx(0.6), "thresholds are raw"
