@@ -69,6 +69,15 @@ def test_resuming_with_another_backbone_is_refused(
         engine(max_steps=2).fit(default, datamodule=parts, ckpt_path=checkpoints["Bikd"])
 
 
+def test_a_resumed_training_names_what_changed(
+    checkpoints: dict[str, Path], parts: DemoParts, engine: EngineFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = build("Dmdd", backbone=BACKBONE, augment=False)
+    engine(max_epochs=3, limit_train_batches=1).fit(model, datamodule=parts, ckpt_path=checkpoints["Dmdd"])
+    assert "augment: the training began with True, and goes on with False." in caplog.text
+    assert "foreground" not in caplog.text
+
+
 def test_a_checkpoint_of_another_model_is_named(
     checkpoints: dict[str, Path], parts: DemoParts, engine: EngineFactory
 ) -> None:

@@ -178,6 +178,22 @@ def test_an_interrupted_training_is_kept_with_a_mark(
     assert not any(complaint in caplog.text for complaint in COMPLAINTS)
 
 
+def test_a_training_interrupted_in_its_last_validation_is_finished(parts: DemoParts, engine: EngineFactory) -> None:
+    def interrupt(trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == 3:
+            raise KeyboardInterrupt
+
+    stop = LambdaCallback(on_validation_start=interrupt)
+    with pytest.raises(SystemExit):
+        (run := engine(max_steps=3, callbacks=[stop], **SHORT)).fit(build("Dskd"), datamodule=parts)
+    path = next(Path(run.trainer.default_root_dir).rglob("interrupted.ckpt"))
+    model, again = build("Dskd"), engine(max_steps=3, **SHORT)
+    again.fit(model, datamodule=parts, ckpt_path=path)
+    assert kept(again)["anomalib_dmdd_thresholds"] == {"weights": 3, "thresholds": 3}
+    assert kept(again)["state_dict"]["post_processor._image_threshold"] == model.post_processor.image_threshold
+    assert (Path(again.trainer.default_root_dir).parent / "latest").resolve() in Path(again.best_model_path).parents
+
+
 def test_an_error_in_the_last_validation_does_not_cost_the_model(parts: DemoParts, engine: EngineFactory) -> None:
     class Fail(Callback):
         def on_validation_batch_end(self, *_: Any) -> None:

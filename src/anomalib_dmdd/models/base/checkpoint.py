@@ -21,6 +21,8 @@ CHECKPOINT_KEY = "anomalib_dmdd"
 
 logger = logging.getLogger(__name__)
 
+TRAINING = ("augment", "foreground", "known_defects", "textures")
+"""Arguments of the models that only a training needs."""
 STRUCTURE = ("backbone", "layers", "embedding_input", "anomaly_map_mode")
 """Arguments of the models that decide which weights and thresholds fit."""
 
@@ -96,6 +98,11 @@ def refuse_other_model(cls: type, path: object) -> None:
 
 def _adopt_arguments(model: "DistillationMixin", trained: Mapping[str, Any], *, resume: bool) -> None:
     signature = inspect.signature(type(model)).parameters
+    for name in TRAINING if resume else ():
+        if name in signature and name in trained and str(trained[name]) != str(model.hparams[name]):
+            logger.warning(
+                "%s: the training began with %s, and goes on with %s.", name, trained[name], model.hparams[name]
+            )
     changed = {}
     for name in STRUCTURE:
         if name not in signature or name not in trained or _plain(trained[name]) == _plain(model.hparams[name]):

@@ -94,12 +94,19 @@ class LastModelMixin(LightningModule):
     post_processor: nn.Module | None
     _resumed_from: Any = None  # the checkpoint that a training has just gone on from
     _outdated: Sequence[Callback] = ()  # those that saved a step before its validation
+    _trains = False
 
     def on_fit_start(self) -> None:
         """Forget the thresholds of a former training, whose steps were counted apart."""
         super().on_fit_start()
+        self._trains = False
         if self.trainer.ckpt_path is None:
             self.threshold_age = ThresholdAge(weights=self.trainer.global_step)
+
+    def on_train_start(self) -> None:
+        """Note that there is something to train."""
+        super().on_train_start()
+        self._trains = True
 
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         """Note how far the weights are trained."""
@@ -135,6 +142,15 @@ class LastModelMixin(LightningModule):
         save_again(self.trainer, self._outdated, missing=is_old)
         self._outdated = ()
         self.warn_of_thresholds()
+
+    def on_fit_end(self) -> None:
+        """Finish a training that was interrupted in its last validation, so that no step is left."""
+        super().on_fit_end()
+        if self._trains or self.threshold_age.is_current or not keeps_a_model(self.trainer):
+            return
+        if self.trainer.ckpt_path and self.trainer.enable_validation:
+            self.on_train_end()
+            point_latest_here(self.trainer)
 
     def on_test_start(self) -> None:
         """Warn of thresholds that are missing or old."""
