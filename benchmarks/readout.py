@@ -27,6 +27,7 @@ from torchmetrics.functional.classification import binary_auroc
 import anomalib_dmdd
 from anomalib_dmdd.models.base import DistillationPostProcessor
 from anomalib_dmdd.models.components import cosine_distance, geometric_mean, upsample
+from anomalib_dmdd.models.dskd.torch_model import layer_weights
 
 SIGMAS = [1.0, 2.0, 3.0, 4.0, 6.0]
 """At 128 pixels; in units of the side they would grow with the image."""
@@ -69,9 +70,11 @@ def fusions(maps: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
         yield "sum of all", both.sum(1, keepdim=True)
     if "encoder" in maps:
         first, second = (maps[name].clamp_min(1e-5) for name in ("encoder", "decoder"))
-        yield "harmonic", geometric_mean(2 * first * second / (first + second))
+        harmonic = 2 * first * second / (first + second)
+        yield "harmonic", geometric_mean(harmonic, layer_weights(harmonic.shape[1]))
+        yield "harmonic, equal weights", geometric_mean(harmonic)
         yield "geometric mean of all", geometric_mean(torch.cat([first, second], dim=1))
-        yield "sum of harmonic", (2 * first * second / (first + second)).sum(1, keepdim=True)
+        yield "sum of harmonic", harmonic.sum(1, keepdim=True)
     for name in maps.keys() - {"head"}:
         yield f"sum of {name}", maps[name].sum(1, keepdim=True)
         yield f"geometric mean of {name}", geometric_mean(maps[name])

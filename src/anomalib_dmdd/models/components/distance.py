@@ -1,6 +1,6 @@
 """Distances between two feature maps, and their combination into one map of the image."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -49,11 +49,12 @@ def self_weighted_mean(distances: Tensor) -> Tensor:
     return (distances * weights).sum() / weights.sum().clamp_min(torch.finfo(weights.dtype).eps)
 
 
-def geometric_mean(maps: Tensor) -> Tensor:
+def geometric_mean(maps: Tensor, weights: Sequence[float] | None = None) -> Tensor:
     """Geometric mean of maps over the channels, which no layer dominates by its scale.
 
     Args:
         maps: ``(N, C, h, w)``, not negative except for rounding.
+        weights: C weights of any sum; by default equal ones.
 
     Returns:
         Mean over the channels, ``(N, 1, h, w)``.
@@ -66,7 +67,11 @@ def geometric_mean(maps: Tensor) -> Tensor:
     References:
         STFPM multiplies its layers, https://arxiv.org/abs/2103.04257
     """
-    return maps.clamp_min(1e-5).log().mean(dim=1, keepdim=True).exp()
+    logarithms = maps.clamp_min(1e-5).log()
+    if weights is None:
+        return logarithms.mean(dim=1, keepdim=True).exp()
+    shares = logarithms.new_tensor(weights).view(1, -1, 1, 1) / sum(weights)
+    return (logarithms * shares).sum(dim=1, keepdim=True).exp()
 
 
 def upsample(distances: Tensor, size: tuple[int, int]) -> Tensor:

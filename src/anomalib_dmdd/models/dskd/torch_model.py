@@ -22,6 +22,18 @@ AnomalyMapMode = Literal["harmonic", "encoder", "decoder"]
 EmbeddingInput = Literal["both", "student", "teacher"]
 
 
+def layer_weights(layers: int) -> list[float]:
+    """Weights of the layers in the map, the finest first.
+
+    The finest layer locates best, the deepest one tells most about the object, and those between add least.
+
+    Example:
+        >>> [layer_weights(layers) for layers in (1, 2, 3)]
+        [[1.0], [1.0, 0.75], [1.0, 0.5, 0.75]]
+    """
+    return [1.0, *[0.5] * (layers - 2), 0.75][:layers]
+
+
 class DskdFeatures(NamedTuple):
     """Features of normal images: maps ``(N, C_k, h_k, w_k)``, shallow to deep."""
 
@@ -89,7 +101,8 @@ class DskdModel(DistillationModel):
             return features
         finest = (features.teacher[0].shape[-2], features.teacher[0].shape[-1])
         layers = [upsample(self._select_map(*layer), finest) for layer in zip(*features, strict=True)]
-        anomaly_map = upsample(geometric_mean(torch.cat(layers, dim=1)), (images.shape[-2], images.shape[-1]))
+        joined = geometric_mean(torch.cat(layers, dim=1), layer_weights(len(layers)))
+        anomaly_map = upsample(joined, (images.shape[-2], images.shape[-1]))
         return InferenceBatch(anomaly_map=anomaly_map, pred_score=anomaly_map.amax(dim=(-3, -2, -1)))
 
     def layer_distances(self, images: Tensor) -> dict[str, list[Tensor]]:

@@ -37,9 +37,12 @@ def test_self_weighted_mean_of_zeros_is_zero() -> None:
     assert not distances.grad.any()
 
 
-def test_geometric_mean_over_the_maps() -> None:
+@pytest.mark.parametrize("weights", [None, [1.0, 0.5, 0.75]])
+def test_geometric_mean_over_the_maps(weights: list[float] | None) -> None:
     maps = torch.rand(2, 3, 4, 5) + 0.01
-    assert np.allclose(geometric_mean(maps).numpy(), gmean(maps.numpy(), axis=1, keepdims=True), rtol=1e-5)
+    shares = None if weights is None else np.reshape(weights, (1, 3, 1, 1))
+    expected = gmean(maps.numpy(), axis=1, keepdims=True, weights=shares)
+    assert np.allclose(geometric_mean(maps, weights).numpy(), expected, rtol=1e-5)
 
 
 def test_geometric_mean_of_maps_without_a_distance_is_finite_and_small() -> None:
