@@ -294,7 +294,7 @@ def find_images(arguments: Sequence[Path], overlays: Path | None) -> list[Path]:
 
 
 def images_below(folder: Path) -> Iterator[Path]:
-    """Image files in a folder and all below it, and the folders that cannot be listed."""
+    """Image files in a folder and below, and folders that cannot be listed."""
     locked: list[Path] = []
     for parent, _, names in os.walk(folder, onerror=lambda error: locked.append(Path(error.filename))):
         for path in (Path(parent, name) for name in names):

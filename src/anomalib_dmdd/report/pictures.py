@@ -47,7 +47,7 @@ class PictureIndex:
         self._folder = folder
 
     def find(self, image: Path) -> Path | None:
-        """Picture that names the image, else that with the longest path that the image's path ends with."""
+        """Picture that names the image, else the one whose path fits best."""
         if image in self._named:
             return self._named[image]
         fitting = []

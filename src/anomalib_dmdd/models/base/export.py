@@ -101,7 +101,7 @@ class ExportMixin:
         return path
 
     def _check_export_size(self, size: Sequence[int] | None) -> None:
-        """Refuse a size without pixels, and warn of one that the model was not trained with."""
+        """Refuse a size without pixels, and warn of one that was not trained."""
         if size is None:
             return
         if min(size) < 1:

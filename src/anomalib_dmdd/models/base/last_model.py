@@ -60,7 +60,7 @@ def saved_this_step(trainer: Trainer) -> list[ModelCheckpoint]:
 
 
 def save_again(trainer: Trainer, outdated: Sequence[Callback], *, missing: bool) -> None:
-    """Save the last model with its new thresholds, over files of this step but not over older ones.
+    """Save the last model with its new thresholds; files of older steps stay.
 
     Args:
         trainer: The trainer.
@@ -144,7 +144,7 @@ class LastModelMixin(LightningModule):
         self.warn_of_thresholds()
 
     def on_fit_end(self) -> None:
-        """Finish a training that was interrupted in its last validation, so that no step is left."""
+        """Finish a training that was interrupted in its last validation."""
         super().on_fit_end()
         if self._trains or self.threshold_age.is_current or not keeps_a_model(self.trainer):
             return
