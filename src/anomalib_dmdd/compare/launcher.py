@@ -41,9 +41,11 @@ def launch(run: Run, out: Path, *, keep_weights: bool, watch: Callable[[str], No
     ``watch`` is called several times a second with what the run is doing.
     """
     folder = folder_of(run, out)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = out / "locks" / f"{run.id}.lock"
+    for parent in (folder.parent, lock.parent):
+        parent.mkdir(parents=True, exist_ok=True)
     watch("waiting for another comparison")
-    with FileLock(f"{folder}.lock"):  # released when this process ends, however it does
+    with FileLock(lock):  # released when this process ends, however it does
         if not is_done(run, out):
             _launch(run, folder, keep_weights=keep_weights, watch=watch)
     return result_of(run, out)
