@@ -106,7 +106,7 @@ def report(old: dict[str, float], new: dict[str, float], post_processor: Distill
         print(f"{name} threshold: {old[name]:.6g} before, {value:.6g} now")
     if len(defective):
         above, found = int((good > new["image"]).sum()), int((defective > new["image"]).sum())
-        alarms = (above + 1) / (len(good) + 1)  # of a new good image that could score as the lowest of these
+        alarms = (above + 1) / (len(good) + 1)  # the next good image may be one more
         print(f"With them, F1 is highest on the {len(scores)} images given. They flag {found} of {len(defective)}")
         print(f"defective and {above} of {len(good)} good images.")
     else:

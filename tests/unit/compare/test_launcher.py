@@ -22,6 +22,14 @@ def leave_result(run: Run, out: Path, **result: object) -> None:
     (folder / "result.json").write_text(json.dumps(result))
 
 
+def replace_run(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+    """Let a launched run be a program of Python, whose argument is the folder of the run."""
+    popen = subprocess.Popen
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda command, **rest: popen([command[0], "-c", program, command[-1]], **rest)
+    )
+
+
 def test_only_fine_runs_are_done(make_run: MakeRun, tmp_path: Path) -> None:
     fine, failed, stopped, other = (make_run(seed=seed) for seed in range(4))
     leave_result(fine, tmp_path, status="ok", image_AUROC=0.5)
@@ -45,10 +53,7 @@ def test_interrupt_stops_the_run_and_its_workers(
         "import os, signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); child = os.fork();"
         "open(f'{sys.argv[1]}/{os.getpid()}.pid', 'w').close(); time.sleep(60)"
     )
-    popen = subprocess.Popen
-    monkeypatch.setattr(
-        subprocess, "Popen", lambda command, **rest: popen([command[0], "-c", program, command[-1]], **rest)
-    )
+    replace_run(monkeypatch, program)
     run = make_run()
     folder = launcher.folder_of(run, tmp_path)
     found: list[int] = []
@@ -83,10 +88,7 @@ def test_a_killed_run_is_a_row_with_its_error(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = "import os, sys; open(f'{sys.argv[1]}/stage', 'w').write('testing'); os.kill(os.getpid(), 9)"
-    popen = subprocess.Popen
-    monkeypatch.setattr(
-        subprocess, "Popen", lambda command, **rest: popen([command[0], "-c", program, command[-1]], **rest)
-    )
+    replace_run(monkeypatch, program)
     result = launcher.launch(make_run(), tmp_path, keep_weights=True, watch=lambda *_: None)
     assert result["status"] == "failed"
     assert signal.Signals(9).name in result["error"]
@@ -101,10 +103,7 @@ def test_weights_go_where_they_are_not_wanted(
         "import sys, pathlib; folder = pathlib.Path(sys.argv[1]); (folder / 'weights').mkdir();"
         "(folder / 'model.ckpt').touch(); (folder / 'result.json').write_text('{\"status\": \"ok\"}')"
     )
-    popen = subprocess.Popen
-    monkeypatch.setattr(
-        subprocess, "Popen", lambda command, **rest: popen([command[0], "-c", program, command[-1]], **rest)
-    )
+    replace_run(monkeypatch, program)
     for seed, (keep, left) in enumerate(((True, True), (False, False))):
         run = make_run(seed=seed)
         launcher.launch(run, tmp_path, keep_weights=keep, watch=lambda *_: None)
@@ -120,10 +119,7 @@ def test_two_comparisons_in_one_folder_share_a_run(
         "import os, sys, time, pathlib; time.sleep(0.5);"
         'pathlib.Path(sys.argv[1], \'result.json\').write_text(\'{"status": "ok", "pid": %d}\' % os.getpid())'
     )
-    popen = subprocess.Popen
-    monkeypatch.setattr(
-        subprocess, "Popen", lambda command, **rest: popen([command[0], "-c", program, command[-1]], **rest)
-    )
+    replace_run(monkeypatch, program)
     with ThreadPoolExecutor() as threads:
         both = [
             threads.submit(launcher.launch, make_run(), tmp_path, keep_weights=True, watch=lambda *_: None)

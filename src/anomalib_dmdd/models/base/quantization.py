@@ -88,7 +88,7 @@ def _is_map(operation: Any) -> bool:  # noqa: ANN401
 
 
 def load_calibration_images(model: Any, datamodule: AnomalibDataModule | None) -> list[npt.NDArray[np.float32]]:  # noqa: ANN401
-    """Batches of validation images, and of training images if those are few, ``(N, 3, H, W)``.
+    """Batches ``(N, 3, H, W)`` of validation images, filled up with training images.
 
     Args:
         model: OpenVINO model, whose fixed batch size is kept.
