@@ -12,7 +12,14 @@ from anomalib.engine import Engine
 from anomalib.metrics import AUROC, Evaluator
 from anomalib.models import AnomalibModule
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, LambdaCallback, ModelCheckpoint, Timer
+from lightning.pytorch.callbacks import (
+    EarlyStopping,
+    EMAWeightAveraging,
+    LambdaCallback,
+    ModelCheckpoint,
+    StochasticWeightAveraging,
+    Timer,
+)
 from small_models import MODELS, build
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -47,8 +54,12 @@ def kept(engine: Engine) -> dict[str, Any]:
         {"max_epochs": 3, "check_val_every_n_epoch": 2},
         {"max_epochs": 1, "limit_train_batches": 3, "val_check_interval": 2},
         {"max_time": "00:00:00:01", "check_val_every_n_epoch": 1000},
+        {"callbacks": [EMAWeightAveraging(decay=0.5)], "max_steps": 3},
     ],
-    ids=["early-loss", "early-auroc", "early-between", "steps-between", "steps", "epochs-between", "batches", "time"],
+    ids=[
+        *("early-loss", "early-auroc", "early-between", "steps-between", "steps"),
+        *("epochs-between", "batches", "time", "average"),
+    ],
 )
 def test_the_last_model_is_kept_with_its_own_thresholds(
     settings: dict[str, Any],
@@ -67,6 +78,11 @@ def test_the_last_model_is_kept_with_its_own_thresholds(
     assert checkpoint["state_dict"]["post_processor._image_threshold"].isfinite()
     assert all(torch.equal(value, checkpoint["state_dict"][key]) for key, value in model.state_dict().items())
     assert not any(complaint in caplog.text for complaint in COMPLAINTS)
+
+
+def test_an_average_that_would_spoil_the_teacher_is_refused(parts: DemoParts, engine: EngineFactory) -> None:
+    with pytest.raises(ValueError, match=r"StochasticWeightAveraging resets .* Use .*EMAWeightAveraging"):
+        engine(callbacks=[StochasticWeightAveraging(1e-3)], max_epochs=3).fit(build("Dskd"), datamodule=parts)
 
 
 def test_files_of_older_steps_stay_and_the_last_one_has_its_thresholds(

@@ -12,6 +12,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
+from .averaging import finish_averaging
 from .run_folder import point_latest_here, repoint_latest
 from .threshold_age import ThresholdAge
 
@@ -136,7 +137,7 @@ class LastModelMixin(LightningModule):
         self._resumed_from = self.trainer.ckpt_path
         if not keeps_a_model(self.trainer):
             return
-        is_old = not self.threshold_age.is_current
+        is_old = finish_averaging(self.trainer) or not self.threshold_age.is_current
         if is_old:
             validate_now(self.trainer)
         save_again(self.trainer, self._outdated, missing=is_old)

@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from anomalib_dmdd.models.components import DistillationModel, Teacher
 from anomalib_dmdd.synthesis import AnomalySimulator, MildAugmentation
 
+from .averaging import refuse_swa
 from .checkpoint import CHECKPOINT_KEY, describe, own_version, refuse_other_model, restore_settings, training_facts
 from .checkpoint_file import keep_checkpoints_complete
 from .export import ExportMixin
@@ -104,6 +105,7 @@ class DistillationMixin(ExportMixin, TilesMixin, LastModelMixin):  # type: ignor
         self._check_precision()
         self._finite = FiniteGuard()
         if stage == "fit":
+            refuse_swa(self.trainer)
             keep_checkpoints_complete(self.trainer)
             ensure_validation_images(self.trainer)
 
