@@ -22,7 +22,7 @@ from lightning.pytorch import Trainer
 from anomalib_dmdd import data as _our_data  # noqa: F401  # makes the names known
 from anomalib_dmdd import models as _our_models  # noqa: F401
 
-from .versions import code_version
+from .versions import code_version, images_version
 
 LENGTH = ("max_epochs", "max_steps", "max_time", "min_epochs", "min_steps")
 GIVEN_TO_MODEL = ("pre_processor", "evaluator", "visualizer")
@@ -40,7 +40,7 @@ class SettingsError(ValueError):
 class Run:
     """One training and test of one model.
 
-    Runs that differ only in ``label`` are the same run. Changed code makes another run.
+    Runs that differ only in ``label`` are the same run. Changed code or images make another run.
     """
 
     label: str
@@ -50,6 +50,7 @@ class Run:
     category: str
     seed: int
     code: str
+    images: str
     image_size: int
     accelerator: str
     threads: int
@@ -87,11 +88,11 @@ def plan(settings: Namespace) -> list[Run]:
     same = {name: settings[name] for name in SAME_FOR_ALL}
     runs = []
     seeds = dict.fromkeys(settings.seeds)  # each once
-    for seed, (category, data), (model, size) in product(seeds, [*_expand_data(settings.data)], models):
+    for seed, (category, data, images), (model, size) in product(seeds, [*_expand_data(settings.data)], models):
         # The batch size of a model fills the gap if the data module has none for all models.
-        images = data | {"init_args": ({"train_batch_size": size} if size else {}) | data["init_args"]}
-        code = code_version(model["model"], images)
-        runs.append(Run(**model, data=images, category=category, seed=seed, code=code, **same))
+        entry = data | {"init_args": ({"train_batch_size": size} if size else {}) | data["init_args"]}
+        code = code_version(model["model"], entry)
+        runs.append(Run(**model, data=entry, category=category, seed=seed, code=code, images=images, **same))
     return runs
 
 
@@ -168,8 +169,12 @@ def _expand_model(entry: str | dict[str, Any], settings: Namespace) -> Iterator[
         yield fields, wanted.get("train_batch_size") or published.get("train_batch_size")
 
 
-def _expand_data(data: Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Complete the settings of the data module, once per category."""
+def _expand_data(data: Namespace) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """Complete the settings of the data module, once per category.
+
+    Yields:
+        Category, settings, and the version of the images.
+    """
     _, config = read_entry(AnomalibDataModule, data.class_path, data.init_args)
     class_path, arguments = config.entry.class_path, config.entry.init_args
     if data.category and "category" not in arguments:
@@ -183,7 +188,11 @@ def _expand_data(data: Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
         if datamodule.category and names and datamodule.category not in names:
             where = f"{class_path} at {getattr(datamodule, 'root', '?')}"
             raise SettingsError(f"{where} has no category {datamodule.category!r}. Known: {', '.join(sorted(names))}.")
-        yield datamodule.category or datamodule.name, entry
+        try:
+            images = images_version(datamodule)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise SettingsError(f"{class_path}: {error}") from error
+        yield datamodule.category or datamodule.name, entry, images
 
 
 def _categories(datamodule: AnomalibDataModule) -> set[str]:

@@ -18,6 +18,8 @@ from typing import Any
 
 import openvino
 import torch
+from anomalib.data import AnomalibDataModule
+from anomalib.data.utils.synthetic import SyntheticAnomalyDataset
 
 PACKAGE = Path(__file__).parents[1]
 CODE = ("*.py", "*.yaml")
@@ -28,6 +30,20 @@ def code_version(*settings: Any) -> str:
     class_paths = re.findall(r'"class_path": "(\w[\w.]*\.\w+)"', json.dumps(settings, default=str))
     files = sorted({file for path in class_paths for file in _own_files(path)})
     return " ".join([package_version(), *(f"{file.name}:{_digest([file])}" for file in files)])
+
+
+def images_version(data: AnomalibDataModule) -> str:
+    """Hash of the names and sizes of all images and masks; images that Anomalib simulates do not count.
+
+    They are downloaded or drawn first, where the data module does that.
+    """
+    data.prepare_data()
+    data.setup()
+    splits = [getattr(data, f"{split}_data", None) for split in ("train", "val", "test")]
+    tables = [split.samples for split in splits if split and not isinstance(split, SyntheticAnomalyDataset)]
+    names = {name for table in tables for column in ("image_path", "mask_path") for name in table.get(column, ())}
+    files = sorted(Path(name) for name in names if name and Path(name).is_file())
+    return hashlib.sha256("".join(f"{file} {file.stat().st_size}\n" for file in files).encode()).hexdigest()[:8]
 
 
 @cache  # a process runs the code that it has loaded

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 from jsonargparse import Namespace
+from PIL import Image
 
 from anomalib_dmdd.compare.command import parse
 from anomalib_dmdd.compare.plan import Run
@@ -16,6 +17,7 @@ def make_run() -> Callable[..., Run]:
             "data": {"class_path": "MVTec", "init_args": {"category": category}},
             "trainer": {},
             "code": "0123456789ab",
+            "images": "01234567",
             "image_size": 64,
             "accelerator": "cpu",
             "threads": 2,
@@ -30,7 +32,10 @@ def make_run() -> Callable[..., Run]:
 @pytest.fixture
 def make_settings(tmp_path: Path) -> Callable[..., Namespace]:
     for category in ("bolt", "nut"):
-        (tmp_path / "parts" / category / "train" / "good").mkdir(parents=True)
+        for split in ("train", "test"):
+            folder = tmp_path / "parts" / category / split / "good"
+            folder.mkdir(parents=True)
+            Image.new("RGB", (8, 8)).save(folder / "0.png")
 
     def make(models: list[str | dict[str, object]], **changes: object) -> Namespace:
         settings = parse(["--models", "Padim", "--data.category", "bolt", "--accelerator", "cpu"])

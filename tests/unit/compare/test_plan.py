@@ -8,6 +8,7 @@ import pytest
 from anomalib.data import AnomalibDataModule
 from anomalib.models import AnomalibModule, list_models
 from jsonargparse import Namespace
+from PIL import Image
 
 from anomalib_dmdd import Dmdd
 from anomalib_dmdd.compare.plan import (
@@ -127,10 +128,41 @@ def test_unknown_data_module_and_accelerator(make_settings: MakeSettings) -> Non
 
 
 def test_own_folder_without_categories(make_settings: MakeSettings, tmp_path: Path) -> None:
+    for name in range(8):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
     init_args = {"name": "parts", "normal_dir": str(tmp_path)}
     data = {"data.class_path": "Folder", "data.category": None, "data.init_args": init_args}
     (run,) = plan(make_settings(["Padim"], **data))
     assert run.category == "parts"
+
+
+def test_changed_images_make_another_run(make_settings: MakeSettings, tmp_path: Path) -> None:
+    settings = make_settings(["Padim"], **{"data.category": ["bolt", "nut"]})
+    folder = tmp_path / "parts" / "bolt"
+    bolt, nut = plan(settings)
+    assert plan(settings) == [bolt, nut]
+    Image.new("RGB", (9, 9), "red").save(folder / "train" / "good" / "0.png")
+    replaced, other = plan(settings)
+    Image.new("RGB", (8, 8)).save(folder / "test" / "good" / "1.png")
+    added, _ = plan(settings)
+    assert len({bolt.id, replaced.id, added.id}) == 3
+    assert other == nut
+
+
+def test_images_that_are_simulated_do_not_count(make_settings: MakeSettings, tmp_path: Path) -> None:
+    init_args = {"normal_dir": "bolt/test/good", "name": "bolt", "test_split_mode": "synthetic"}
+    for name in range(1, 9):
+        Image.new("RGB", (8, 8)).save(tmp_path / "parts" / "bolt" / "test" / "good" / f"{name}.png")
+    settings = make_settings(["Padim"], **{"data.class_path": "Folder", "data.category": None}, init_args=init_args)
+    assert plan(settings) == plan(settings)
+
+
+def test_a_folder_without_images_is_named(make_settings: MakeSettings, tmp_path: Path) -> None:
+    settings = make_settings(["Padim"])
+    for split in ("train", "test"):
+        (tmp_path / "parts" / "bolt" / split / "good" / "0.png").unlink()
+    with pytest.raises(SettingsError, match="parts/bolt"):
+        plan(settings)
 
 
 def test_known_names_are_those_of_anomalib() -> None:
@@ -145,6 +177,7 @@ def test_id_follows_every_setting_but_the_label(make_run: MakeRun) -> None:
         "model": {"class_path": run.model["class_path"], "init_args": {"backbone": "resnet34"}},
         "data": {"class_path": "MVTec", "init_args": {"category": "bolt", "train_batch_size": 4}},
         "category": "nut",
+        "images": "76543210",
         "seed": 1,
         "trainer": {"max_steps": 3},
         "image_size": 128,

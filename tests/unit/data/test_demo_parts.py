@@ -126,6 +126,25 @@ def test_second_use_reads_what_is_there(tmp_path: Path, monkeypatch: pytest.Monk
     DemoParts(root=tmp_path / "parts").prepare_data()
 
 
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize("seed", [0, 1])
+def test_two_processes_may_draw_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    slow, draw_parts = DemoParts(root=tmp_path / "parts"), module.draw_parts
+
+    def draw_after_the_other(folder: Path, number: int) -> None:
+        monkeypatch.setattr(module, "draw_parts", draw_parts)
+        DemoParts(root=tmp_path / "parts", drawing_seed=seed).prepare_data()
+        draw_parts(folder, number)
+
+    monkeypatch.setattr(module, "draw_parts", draw_after_the_other)
+    if seed == slow.drawing_seed:
+        slow.prepare_data()
+    else:
+        with pytest.raises(FileExistsError, match="holds the drawing"):
+            slow.prepare_data()
+    assert [path.name for path in tmp_path.iterdir()] == ["parts"]
+
+
 def test_interrupted_drawing_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
