@@ -2,8 +2,9 @@ r"""Accuracy over the steps of one training, and the time of the processor until
 
     python benchmarks/curves.py Dmdd path/to/images --sets screw tile --steps 5000 --points 400 1000 2500
 
-The sets are those of development.py. At each point, and at the end, the model is tested as it is then. Rows go to
-FOLDER/curves.csv. The checkpoint of the last point stays in FOLDER, and the same command continues from it.
+The sets are those of development.py, and the drawn parts in IMAGES/parts. At each point, and at the end, the model is
+tested as it is then. Rows go to FOLDER/curves.csv. The checkpoint of the last point stays in FOLDER, and the same
+command continues from it.
 
 Learning rates follow the whole length and fall to zero at its end. So an early point is no result of a short training.
 Time counts the training alone, without the tests. Use one thread (OMP_NUM_THREADS=1), or it counts them all.
@@ -31,6 +32,8 @@ from torch.nn.functional import interpolate
 import anomalib_dmdd
 from anomalib_dmdd.models.base import DistillationPostProcessor
 
+FOLDERS = SETS | {"flange": "parts"}
+"""Categories and the folders that they lie in; ``DemoParts(root=IMAGES / "parts")`` draws the last one."""
 RUN = ["model", "category", "image_size", "steps", "seed"]
 """Columns that name a training."""
 
@@ -41,7 +44,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", choices=trained)
     parser.add_argument("images", type=Path)
-    parser.add_argument("--sets", nargs="+", default=["screw", "tile"], choices=SETS)
+    parser.add_argument("--sets", nargs="+", default=["screw", "tile"], choices=FOLDERS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--points", type=int, nargs="*", default=[400, 1000, 2500])
@@ -137,7 +140,7 @@ def train(args: argparse.Namespace, category: str, seed: int) -> None:
     before = done["train_seconds"].max() if len(done) else 0.0
     seed_everything(seed, workers=True, verbose=False)
     model = build(args.model, args.image_size)
-    root = args.images / SETS[category]
+    root = args.images / FOLDERS[category]
     data = MVTecAD(root=root, category=category, train_batch_size=16, num_workers=0)
     engine = Engine(
         callbacks=[Curve(run, points, csv, checkpoint, before), ModelCheckpoint(save_top_k=0)],

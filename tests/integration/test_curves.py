@@ -31,7 +31,7 @@ def test_a_point_measures_what_the_comparison_measures(parts: DemoParts, engine:
 def test_an_interrupted_training_goes_on_from_its_last_point(
     demo_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(curves, "SETS", {"flange": "."})
+    monkeypatch.setattr(curves, "FOLDERS", {"flange": "."})
     monkeypatch.setattr(curves, "build", lambda name, size: build(name, (size, size)))
     args = Namespace(model="Bikd", images=demo_root, image_size=64, steps=3, points=[1], out=tmp_path)
     args.precision = "32-true"
