@@ -88,6 +88,7 @@ class LastModelMixin(LightningModule):
 
     Attributes:
         threshold_age: Whether the thresholds belong to the weights.
+        trains: Whether the present or last fit had something to train.
         post_processor: Holds the thresholds.
     """
 
@@ -95,19 +96,19 @@ class LastModelMixin(LightningModule):
     post_processor: nn.Module | None
     _resumed_from: Any = None  # the checkpoint that a training has just gone on from
     _outdated: Sequence[Callback] = ()  # those that saved a step before its validation
-    _trains = False
+    trains: bool = False
 
     def on_fit_start(self) -> None:
         """Forget the thresholds of a former training, whose steps were counted apart."""
         super().on_fit_start()
-        self._trains = False
+        self.trains = False
         if self.trainer.ckpt_path is None:
             self.threshold_age = ThresholdAge(weights=self.trainer.global_step)
 
     def on_train_start(self) -> None:
         """Note that there is something to train."""
         super().on_train_start()
-        self._trains = True
+        self.trains = True
 
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         """Note how far the weights are trained."""
@@ -147,7 +148,7 @@ class LastModelMixin(LightningModule):
     def on_fit_end(self) -> None:
         """Finish a training that was interrupted in its last validation."""
         super().on_fit_end()
-        if self._trains or self.threshold_age.is_current or not keeps_a_model(self.trainer):
+        if self.trains or self.threshold_age.is_current or not keeps_a_model(self.trainer):
             return
         if self.trainer.ckpt_path and self.trainer.enable_validation:
             self.on_train_end()
@@ -234,20 +235,11 @@ class KeepInterrupted(Callback):
 class LatestRun(Callback):
     """Lets ``latest`` lead to a run with a checkpoint: this one, if it has trained."""
 
-    def __init__(self) -> None:
-        self._trains = False
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note that there is something to train."""
-        del trainer, pl_module
-        self._trains = True
-
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Lead to this run, or away from it if nothing was left to train."""
-        del pl_module
         if keeps_a_model(trainer):
-            (point_latest_here if self._trains else repoint_latest)(trainer)
-        self._trains = False
+            trains = isinstance(pl_module, LastModelMixin) and pl_module.trains
+            (point_latest_here if trains else repoint_latest)(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Lead away from a run that ended before its first step."""
