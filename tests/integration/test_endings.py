@@ -54,12 +54,8 @@ def kept(engine: Engine) -> dict[str, Any]:
         {"max_epochs": 3, "check_val_every_n_epoch": 2},
         {"max_epochs": 1, "limit_train_batches": 3, "val_check_interval": 2},
         {"max_time": "00:00:00:01", "check_val_every_n_epoch": 1000},
-        {"callbacks": [EMAWeightAveraging(decay=0.5)], "max_steps": 3},
     ],
-    ids=[
-        *("early-loss", "early-auroc", "early-between", "steps-between", "steps"),
-        *("epochs-between", "batches", "time", "average"),
-    ],
+    ids=["early-loss", "early-auroc", "early-between", "steps-between", "steps", "epochs-between", "batches", "time"],
 )
 def test_the_last_model_is_kept_with_its_own_thresholds(
     settings: dict[str, Any],
@@ -80,9 +76,10 @@ def test_the_last_model_is_kept_with_its_own_thresholds(
     assert not any(complaint in caplog.text for complaint in COMPLAINTS)
 
 
-def test_an_average_that_would_spoil_the_teacher_is_refused(parts: DemoParts, engine: EngineFactory) -> None:
-    with pytest.raises(ValueError, match=r"StochasticWeightAveraging resets .* Use .*EMAWeightAveraging"):
-        engine(callbacks=[StochasticWeightAveraging(1e-3)], max_epochs=3).fit(build("Dskd"), datamodule=parts)
+@pytest.mark.parametrize("average", [EMAWeightAveraging(), StochasticWeightAveraging(1e-3)])
+def test_averages_of_the_weights_are_refused(parts: DemoParts, engine: EngineFactory, average: Callback) -> None:
+    with pytest.raises(ValueError, match=f"{type(average).__name__} would average thresholds"):
+        engine(callbacks=[average], max_epochs=3).fit(build("Dskd"), datamodule=parts)
 
 
 def test_files_of_older_steps_stay_and_the_last_one_has_its_thresholds(
@@ -194,12 +191,15 @@ def test_an_interrupted_training_is_kept_with_a_mark(
     assert not any(complaint in caplog.text for complaint in COMPLAINTS)
 
 
-def test_a_training_interrupted_in_its_last_validation_is_finished(parts: DemoParts, engine: EngineFactory) -> None:
+@pytest.mark.parametrize("hook", ["on_validation_start", "on_validation_end", "on_train_epoch_end"])
+def test_a_training_interrupted_after_its_last_step_is_finished(
+    parts: DemoParts, engine: EngineFactory, hook: str
+) -> None:
     def interrupt(trainer: Trainer, *_: Any) -> None:
         if trainer.global_step == 3:
             raise KeyboardInterrupt
 
-    stop = LambdaCallback(on_validation_start=interrupt)
+    stop = LambdaCallback(**{hook: interrupt})
     with pytest.raises(SystemExit):
         (run := engine(max_steps=3, callbacks=[stop], **SHORT)).fit(build("Dskd"), datamodule=parts)
     path = next(Path(run.trainer.default_root_dir).rglob("interrupted.ckpt"))

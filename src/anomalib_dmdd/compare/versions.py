@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import platform
 import re
 import shlex
@@ -17,12 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import openvino
+import pandas as pd
 import torch
 from anomalib.data import AnomalibDataModule
-from anomalib.data.utils.synthetic import SyntheticAnomalyDataset
 
 PACKAGE = Path(__file__).parents[1]
 CODE = ("*.py", "*.yaml")
+SAMPLE = "_path$|^label_index$"
+"""Columns of a table of images."""
 
 
 def code_version(*settings: Any) -> str:
@@ -33,17 +36,33 @@ def code_version(*settings: Any) -> str:
 
 
 def images_version(data: AnomalibDataModule) -> str:
-    """Hash of the names and sizes of all images and masks; images that Anomalib simulates do not count.
+    """Hash of the splits of a data module, with the labels, masks and contents of their images.
 
-    They are downloaded or drawn first, where the data module does that.
+    The images are downloaded or drawn first, where the data module does that. Those that Anomalib simulates count as
+    the good ones that it simulates from. Where the folder lies does not count.
     """
     data.prepare_data()
     data.setup()
     splits = [getattr(data, f"{split}_data", None) for split in ("train", "val", "test")]
-    tables = [split.samples for split in splits if split and not isinstance(split, SyntheticAnomalyDataset)]
-    names = {name for table in tables for column in ("image_path", "mask_path") for name in table.get(column, ())}
-    files = sorted(Path(name) for name in names if name and Path(name).is_file())
-    return hashlib.sha256("".join(f"{file} {file.stat().st_size}\n" for file in files).encode()).hexdigest()[:8]
+    tables = [getattr(split, "source_samples", getattr(split, "samples", pd.DataFrame())) for split in splits]
+    table = pd.concat([table.filter(regex=SAMPLE).assign(split=split) for split, table in enumerate(tables)])
+    paths = [column for column in table if column.endswith("_path")]
+    names = {str(name) for column in paths for name in table[column].dropna()}
+    files = {name: Path(name) for name in names if name and Path(name).is_file()}
+    root = os.path.commonpath([file.parent for file in files.values()]) if files else ""
+    versions = {name: f"{os.path.relpath(file, root)} {_sketch(file)}" for name, file in files.items()}
+    for column in paths:
+        table[column] = [versions.get(str(name), str(name)) for name in table[column]]
+    rows = table.sort_values(list(table)).to_csv(index=False)
+    return hashlib.sha256(rows.encode()).hexdigest()[:8]
+
+
+def _sketch(file: Path) -> str:
+    """Hash of size and middle of a file, which tells photographs apart without reading them whole."""
+    size = file.stat().st_size
+    with file.open("rb") as opened:
+        opened.seek(size // 2)
+        return hashlib.sha256(f"{size} ".encode() + opened.read(4096)).hexdigest()
 
 
 @cache  # a process runs the code that it has loaded

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 
 from . import measure
 from .plan import Run, build
-from .versions import code_version
+from .versions import code_version, images_version
 
 EXAMPLES = 4  # test images whose maps are kept for the picture
 
@@ -55,6 +55,8 @@ def train_and_measure(run: Run, folder: Path, stage: Stage) -> dict[str, Any]:
     """Train, test and measure one run, and return the measured columns of its row."""
     if (code := code_version(run.model, run.data)) != run.code:
         raise RuntimeError(f"The code has changed from {run.code} to {code}. Start the comparison again.")
+    if run.images and images_version(build(AnomalibDataModule, run.data)) != run.images:
+        raise RuntimeError("The images have changed. Start the comparison again.")
     torch.set_num_threads(run.threads)
     seed_everything(run.seed, workers=True, verbose=False)
     model = build_model(run)

@@ -1,16 +1,18 @@
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from anomalib.data import AnomalibDataModule
+from anomalib.data import AnomalibDataModule, Folder
 from anomalib.models import AnomalibModule, list_models
 from jsonargparse import Namespace
 from PIL import Image
 
 from anomalib_dmdd import Dmdd
+from anomalib_dmdd.compare.command import parse
 from anomalib_dmdd.compare.plan import (
     PUBLISHED,
     Run,
@@ -145,16 +147,74 @@ def test_changed_images_make_another_run(make_settings: MakeSettings, tmp_path: 
     replaced, other = plan(settings)
     Image.new("RGB", (8, 8)).save(folder / "test" / "good" / "1.png")
     added, _ = plan(settings)
-    assert len({bolt.id, replaced.id, added.id}) == 3
+    (folder / "test" / "scratch").mkdir()
+    (folder / "test" / "good" / "1.png").rename(folder / "test" / "scratch" / "1.png")
+    mask = folder / "ground_truth" / "scratch" / "1_mask.png"
+    mask.parent.mkdir(parents=True)
+    Image.new("L", (8, 8), 255).save(mask)
+    labelled, _ = plan(settings)
+    assert len({bolt.id, replaced.id, added.id, labelled.id}) == 4
     assert other == nut
 
 
-def test_images_that_are_simulated_do_not_count(make_settings: MakeSettings, tmp_path: Path) -> None:
-    init_args = {"normal_dir": "bolt/test/good", "name": "bolt", "test_split_mode": "synthetic"}
-    for name in range(1, 9):
-        Image.new("RGB", (8, 8)).save(tmp_path / "parts" / "bolt" / "test" / "good" / f"{name}.png")
-    settings = make_settings(["Padim"], **{"data.class_path": "Folder", "data.category": None}, init_args=init_args)
-    assert plan(settings) == plan(settings)
+@pytest.fixture
+def folder(make_settings: MakeSettings, tmp_path: Path) -> Callable[..., str]:
+    """Version of the images of a Folder of twelve good ones, without compression."""
+    (tmp_path / "good").mkdir()
+    for name in range(12):
+        Image.new("RGB", (64, 64)).save(tmp_path / "good" / f"{name}.bmp")
+
+    def version(root: Path = tmp_path, **init_args: object) -> str:
+        arguments = {"name": "bolts", "normal_dir": "good", "root": str(root), **init_args}
+        data = {"data.class_path": "Folder", "data.category": None, "init_args": arguments}
+        (run,) = plan(make_settings(["Padim"], **data))
+        return run.images
+
+    return version
+
+
+@pytest.mark.parametrize("settings", [{}, {"test_split_mode": "synthetic"}, {"val_split_mode": "synthetic"}])
+def test_images_behind_a_split_count_but_not_simulated_ones(
+    folder: Callable[..., str], tmp_path: Path, settings: dict[str, str]
+) -> None:
+    first = folder(**settings)
+    assert folder(**settings) == first
+    for path in sorted((tmp_path / "good").iterdir()):
+        before = path.read_bytes()
+        Image.new("RGB", (64, 64), "red").save(path)
+        assert folder(**settings) != first, path.name
+        path.write_bytes(before)
+    assert folder(**settings) == first
+
+
+def test_the_place_of_the_folder_does_not_count(folder: Callable[..., str], tmp_path: Path) -> None:
+    shutil.copytree(tmp_path / "good", tmp_path / "elsewhere" / "good")
+    assert folder() == folder(tmp_path / "elsewhere")
+
+
+class NeedsTrainer(Folder):
+    """Asks its trainer while it is set up."""
+
+    def _setup(self, stage: str | None = None) -> None:
+        assert self.trainer.world_size
+        super()._setup(stage)
+
+
+def test_a_data_module_that_needs_a_trainer_is_planned_without_a_version(folder: Callable[..., str]) -> None:
+    assert folder()
+    names = {"name": "bolts", "normal_dir": "good"}
+    settings = parse(["--models", "Padim", "--data", f"{__name__}.NeedsTrainer"])
+    settings.data.init_args = names
+    (run,) = plan(settings)
+    assert run.images == ""
+
+
+def test_masks_that_do_not_match_are_named(folder: Callable[..., str], tmp_path: Path) -> None:
+    for name, file in (("bad", "0.png"), ("masks", "other.png")):
+        (tmp_path / name).mkdir()
+        Image.new("L", (8, 8), 255).save(tmp_path / name / file)
+    with pytest.raises(SettingsError, match=r"Folder: .*[Mm]ask"):
+        folder(abnormal_dir="bad", mask_dir="masks")
 
 
 def test_a_folder_without_images_is_named(make_settings: MakeSettings, tmp_path: Path) -> None:

@@ -4,9 +4,21 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from jsonargparse import Namespace
+from PIL import Image
 
 from anomalib_dmdd.compare import worker
-from anomalib_dmdd.compare.plan import Run
+from anomalib_dmdd.compare.plan import Run, plan
+
+MakeSettings = Callable[..., Namespace]
+
+
+def test_images_that_change_during_a_comparison_are_an_error(make_settings: MakeSettings, tmp_path: Path) -> None:
+    (run,) = plan(make_settings(["Padim"]))
+    Image.new("RGB", (9, 9), "red").save(tmp_path / "parts" / "bolt" / "train" / "good" / "0.png")
+    (tmp_path / "run.json").write_text(json.dumps(asdict(run)))
+    assert worker.main(tmp_path) == 1
+    assert "images have changed" in json.loads((tmp_path / "result.json").read_text())["error"]
 
 
 def test_code_that_changes_during_a_comparison_is_an_error(make_run: Callable[..., Run], tmp_path: Path) -> None:

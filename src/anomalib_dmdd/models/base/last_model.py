@@ -12,7 +12,6 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
-from .averaging import finish_averaging
 from .run_folder import point_latest_here, repoint_latest
 from .threshold_age import ThresholdAge
 
@@ -138,7 +137,7 @@ class LastModelMixin(LightningModule):
         self._resumed_from = self.trainer.ckpt_path
         if not keeps_a_model(self.trainer):
             return
-        is_old = finish_averaging(self.trainer) or not self.threshold_age.is_current
+        is_old = not self.threshold_age.is_current
         if is_old:
             validate_now(self.trainer)
         save_again(self.trainer, self._outdated, missing=is_old)
@@ -146,11 +145,13 @@ class LastModelMixin(LightningModule):
         self.warn_of_thresholds()
 
     def on_fit_end(self) -> None:
-        """Finish a training that was interrupted in its last validation."""
+        """Finish a training that was interrupted after its last step."""
         super().on_fit_end()
-        if self.trains or self.threshold_age.is_current or not keeps_a_model(self.trainer):
+        if self.trains or not self.trainer.ckpt_path or not keeps_a_model(self.trainer):
             return
-        if self.trainer.ckpt_path and self.trainer.enable_validation:
+        if Path(self.trainer.ckpt_path).name == INTERRUPTED:  # even with thresholds, it may be the only file
+            self.threshold_age = ThresholdAge(weights=self.threshold_age.weights)
+        if self.trainer.enable_validation and not self.threshold_age.is_current:
             self.on_train_end()
             point_latest_here(self.trainer)
 

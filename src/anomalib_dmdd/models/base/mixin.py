@@ -10,6 +10,7 @@ from anomalib import LearningType
 from anomalib.data import AnomalibDataModule, Batch
 from anomalib.pre_processing import PreProcessor
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
@@ -18,7 +19,6 @@ from torch.optim import Optimizer
 from anomalib_dmdd.models.components import DistillationModel, Teacher
 from anomalib_dmdd.synthesis import AnomalySimulator, MildAugmentation
 
-from .averaging import refuse_swa
 from .checkpoint import CHECKPOINT_KEY, describe, own_version, refuse_other_model, restore_settings, training_facts
 from .checkpoint_file import keep_checkpoints_complete
 from .export import ExportMixin
@@ -105,7 +105,7 @@ class DistillationMixin(ExportMixin, TilesMixin, LastModelMixin):  # type: ignor
         self._check_precision()
         self._finite = FiniteGuard()
         if stage == "fit":
-            refuse_swa(self.trainer)
+            self._refuse_averages()
             keep_checkpoints_complete(self.trainer)
             ensure_validation_images(self.trainer)
 
@@ -225,6 +225,20 @@ class DistillationMixin(ExportMixin, TilesMixin, LastModelMixin):  # type: ignor
             raise ValueError(
                 f"trainer.precision: {precision} is not possible, because Anomalib leaves images in single "
                 "precision. Choose 32-true, bf16-mixed or 16-mixed."
+            )
+
+    def _refuse_averages(self) -> None:
+        """Refuse callbacks that average the weights.
+
+        Raises:
+            ValueError: If the trainer has one.
+        """
+        kinds = (WeightAveraging, StochasticWeightAveraging)
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+        if averages := [type(callback).__name__ for callback in callbacks if isinstance(callback, kinds)]:
+            raise ValueError(
+                f"{averages[0]} would average thresholds and batch statistics with the weights. Leave it out: the "
+                "learning rates fall to zero instead."
             )
 
     def augmented(self, images: Tensor) -> Tensor:
