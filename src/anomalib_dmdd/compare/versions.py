@@ -49,8 +49,8 @@ def images_version(data: AnomalibDataModule) -> str:
     paths = [column for column in table if column.endswith("_path")]
     names = {str(name) for column in paths for name in table[column].dropna()}
     files = {name: Path(name) for name in names if name and Path(name).is_file()}
-    root = os.path.commonpath([file.parent for file in files.values()]) if files else ""
-    versions = {name: f"{os.path.relpath(file, root)} {_sketch(file)}" for name, file in files.items()}
+    root = os.path.commonprefix(list(files))  # noqa: RUF071  # commonpath refuses files on two drives
+    versions = {name: f"{name.removeprefix(root)} {_sketch(file)}" for name, file in files.items()}
     for column in paths:
         table[column] = [versions.get(str(name), str(name)) for name in table[column]]
     rows = table.sort_values(list(table)).to_csv(index=False)
