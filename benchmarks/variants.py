@@ -20,6 +20,7 @@ from anomalib_dmdd.models.components import (
 )
 from anomalib_dmdd.models.dmdd.loss import DmddLoss, DmddLossParts
 from anomalib_dmdd.models.dmdd.torch_model import Decouple, DmddFeatures
+from anomalib_dmdd.synthesis import MildAugmentation
 
 
 class _Changed:
@@ -65,6 +66,40 @@ class DmddWithMedian(_Changed, Dmdd):
 
     def _change(self) -> None:
         self.model.normalizer = _MedianNormalizer(self.model.normalizer.limit.numel())
+
+
+class DmddWithMoreDropout(_Changed, Dmdd):
+    """DMDD with twice the dropout before the embedding's compressing stage."""
+
+    def _change(self) -> None:
+        self.model.embedding.dropout.p = 0.4
+
+
+class DmddWithAugmentation(Dmdd):
+    """DMDD with another augmentation.
+
+    Args:
+        pose: Multiple of the default rotation, shift and scale.
+        light: Multiple of the default brightness.
+        reflect: Whether uncovered corners mirror the image. Else they repeat its border.
+        **arguments: Those of DMDD.
+    """
+
+    def __init__(self, pose: float = 1.0, light: float = 1.0, reflect: bool = False, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        augmentation = _Reflecting if reflect else MildAugmentation
+        self.augmentation = augmentation(5.0 * pose, 0.03 * pose, 0.05 * pose, 0.1 * light)
+
+
+class _Reflecting(MildAugmentation):
+    padding_mode = "reflection"
+
+
+class DmddWithNoise(_Changed, Dmdd):
+    """DMDD whose embedding sees the teacher's features with noise, half as long as they are."""
+
+    def _change(self) -> None:
+        self.model.embedding.register_forward_pre_hook(_add_noise)
 
 
 class DskdWithDropout(_Changed, Dskd):
@@ -215,6 +250,8 @@ VARIANTS: dict[str, dict[str, Any]] = (
         "Dmdd without guidance": {"class_path": "variants.DmddWithoutGuidance"},
         "Dmdd with full guidance": {"class_path": "variants.DmddWithFullGuidance"},
         "Dmdd with median": {"class_path": "variants.DmddWithMedian"},
+        "Dmdd with more dropout": {"class_path": "variants.DmddWithMoreDropout"},
+        "Dmdd with noise on the features": {"class_path": "variants.DmddWithNoise"},
         "Dskd without augmentation": {"class_path": "anomalib_dmdd.Dskd", "init_args": {"augment": False}},
         "Dskd with dropout": {"class_path": "variants.DskdWithDropout"},
         "Bikd without augmentation": {"class_path": "anomalib_dmdd.Bikd", "init_args": {"augment": False}},
@@ -228,6 +265,17 @@ VARIANTS: dict[str, dict[str, Any]] = (
         "Dmdd with shallow decoder": {"class_path": "variants.DmddWithShallowDecoder"},
         "Dmdd with narrow embedding": {"class_path": "variants.DmddWithNarrowEmbedding"},
         "Bikd with two compressing blocks": {"class_path": "variants.BikdWithTwoCompressingBlocks"},
+    }
+    | {
+        f"Dmdd with {name}": {"class_path": "variants.DmddWithAugmentation", "init_args": arguments}
+        for name, arguments in {
+            "stronger augmentation": {"pose": 2.0, "light": 2.0},
+            "stronger augmentation, reflected borders": {"pose": 2.0, "light": 2.0, "reflect": True},
+            "stronger geometry": {"pose": 2.0},
+            "stronger geometry, less light": {"pose": 2.0, "light": 0.5},
+            "stronger geometry, reflected borders": {"pose": 2.0, "reflect": True},
+            "reflected borders": {"reflect": True},
+        }.items()
     }
     | {
         f"{name} with one compressing block": {"class_path": f"variants.{name}WithOneCompressingBlock"}
@@ -277,6 +325,14 @@ def _set_dropout(model: nn.Module, probability: float = 0.2) -> None:
     for module in model.modules():
         if isinstance(module, BottleneckEmbedding):
             module.dropout.p = probability
+
+
+def _add_noise(module: nn.Module, inputs: tuple[Sequence[Tensor]]) -> tuple[Sequence[Tensor]]:
+    if not module.training:
+        return inputs
+    lengths = [features.float().square().mean(1, keepdim=True).sqrt() for features in inputs[0]]
+    pairs = zip(inputs[0], lengths, strict=True)
+    return ([features + 0.5 * length.to(features.dtype) * torch.randn_like(features) for features, length in pairs],)
 
 
 def _keep_one_block(model: nn.Module) -> None:

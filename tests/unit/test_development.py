@@ -73,7 +73,12 @@ def test_a_variant_differs_from_its_default_in_what_its_name_says(name: str) -> 
     (embedding,) = (module for module in model.modules() if isinstance(module, BottleneckEmbedding))
     default = 0.2 if name.startswith("Dmdd") else 0.0
     assert (embedding.dropout.p != default) == ("dropout" in name)
-    assert (model.augmentation is None) == ("augmentation" in name)
+    assert (model.augmentation is None) == ("without augmentation" in name)
+    if model.augmentation is not None:
+        assert (model.augmentation.degrees == 10) == ("stronger" in name)
+        light = 0.2 if "stronger augmentation" in name else 0.05 if "less light" in name else 0.1
+        assert model.augmentation.brightness == light
+        assert (model.augmentation.padding_mode == "reflection") == ("reflected" in name)
     usual = 1 if name.startswith("Bikd") else 2
     small = "small student" in name
     assert (len(embedding.compress) != usual) == ("compressing block" in name or (small and usual > 1))
@@ -82,4 +87,5 @@ def test_a_variant_differs_from_its_default_in_what_its_name_says(name: str) -> 
     assert ("mobilenetv2" in model.hparams["backbone"]) == ("MobileNetV2" in name)
     assert isinstance(model, getattr(anomalib_dmdd, name.split(maxsplit=1)[0]))
     assert hasattr(model, "_change") == isinstance(model, variants._Changed), "else nothing changes"
-    assert (type(model).__module__ == "variants") != bool(settings or "precision" in name)
+    own_class = isinstance(model, variants.DmddWithAugmentation) or not (settings or "precision" in name)
+    assert (type(model).__module__ == "variants") == own_class

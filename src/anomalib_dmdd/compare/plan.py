@@ -190,8 +190,6 @@ def _expand_data(data: Namespace) -> Iterator[tuple[str, dict[str, Any], str]]:
             raise SettingsError(f"{where} has no category {datamodule.category!r}. Known: {', '.join(sorted(names))}.")
         try:
             images = images_version(datamodule)
-        except AttributeError:
-            images = ""  # it may need a trainer, which it has in a run only
         except Exception as error:
             raise SettingsError(f"{class_path}: {error}") from error
         yield datamodule.category or datamodule.name, entry, images

@@ -1,4 +1,4 @@
-"""Versions of code, packages and hardware, to tell results apart."""
+"""Versions of code, images, packages and hardware, to tell results apart."""
 
 import hashlib
 import json
@@ -36,13 +36,17 @@ def code_version(*settings: Any) -> str:
 
 
 def images_version(data: AnomalibDataModule) -> str:
-    """Hash of the splits of a data module, with the labels, masks and contents of their images.
+    """Hash of the images of a data module, with their splits, labels and masks.
 
-    The images are downloaded or drawn first, where the data module does that. Those that Anomalib simulates count as
-    the good ones that it simulates from. Where the folder lies does not count.
+    It is empty if the data module can only be set up with a trainer. The images are downloaded or drawn first, where
+    the data module does that. Those that Anomalib simulates count as the good ones that it simulates from. Where the
+    folder lies does not count.
     """
     data.prepare_data()
-    data.setup()
+    try:
+        data.setup()
+    except AttributeError:  # of the trainer, which is missing
+        return ""
     splits = [getattr(data, f"{split}_data", None) for split in ("train", "val", "test")]
     tables = [getattr(split, "source_samples", getattr(split, "samples", pd.DataFrame())) for split in splits]
     table = pd.concat([table.filter(regex=SAMPLE).assign(split=split) for split, table in enumerate(tables)])
@@ -58,7 +62,7 @@ def images_version(data: AnomalibDataModule) -> str:
 
 
 def _sketch(file: Path) -> str:
-    """Hash of size and middle of a file, which tells photographs apart without reading them whole."""
+    """Hash of a file's size and middle, which is enough to tell photographs apart."""
     size = file.stat().st_size
     with file.open("rb") as opened:
         opened.seek(size // 2)
