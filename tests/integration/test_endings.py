@@ -15,6 +15,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import (
     EarlyStopping,
     EMAWeightAveraging,
+    GradientAccumulationScheduler,
     LambdaCallback,
     ModelCheckpoint,
     StochasticWeightAveraging,
@@ -76,10 +77,19 @@ def test_the_last_model_is_kept_with_its_own_thresholds(
     assert not any(complaint in caplog.text for complaint in COMPLAINTS)
 
 
-@pytest.mark.parametrize("average", [EMAWeightAveraging(), StochasticWeightAveraging(1e-3)])
-def test_averages_of_the_weights_are_refused(parts: DemoParts, engine: EngineFactory, average: Callback) -> None:
-    with pytest.raises(ValueError, match=f"{type(average).__name__} would average thresholds"):
-        engine(callbacks=[average], max_epochs=3).fit(build("Dskd"), datamodule=parts)
+@pytest.mark.parametrize(
+    ("callback", "reason"),
+    [
+        (EMAWeightAveraging(), "would average thresholds"),
+        (StochasticWeightAveraging(1e-3), "would average thresholds"),
+        (GradientAccumulationScheduler({0: 2, 1: 1}), "would change the number of steps"),
+    ],
+)
+def test_callbacks_that_spoil_thresholds_or_schedule_are_refused(
+    parts: DemoParts, engine: EngineFactory, callback: Callback, reason: str
+) -> None:
+    with pytest.raises(ValueError, match=f"{type(callback).__name__} {reason}"):
+        engine(callbacks=[callback], max_epochs=3).fit(build("Dskd"), datamodule=parts)
 
 
 def test_files_of_older_steps_stay_and_the_last_one_has_its_thresholds(

@@ -10,7 +10,7 @@ from anomalib import LearningType
 from anomalib.data import AnomalibDataModule, Batch
 from anomalib.pre_processing import PreProcessor
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
+from lightning.pytorch.callbacks import GradientAccumulationScheduler, StochasticWeightAveraging, WeightAveraging
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
@@ -105,7 +105,7 @@ class DistillationMixin(ExportMixin, TilesMixin, LastModelMixin):  # type: ignor
         self._check_precision()
         self._finite = FiniteGuard()
         if stage == "fit":
-            self._refuse_averages()
+            self._refuse_callbacks()
             keep_checkpoints_complete(self.trainer)
             ensure_validation_images(self.trainer)
 
@@ -227,19 +227,24 @@ class DistillationMixin(ExportMixin, TilesMixin, LastModelMixin):  # type: ignor
                 "precision. Choose 32-true, bf16-mixed or 16-mixed."
             )
 
-    def _refuse_averages(self) -> None:
-        """Refuse callbacks that average the weights.
+    def _refuse_callbacks(self) -> None:
+        """Refuse callbacks that would spoil the thresholds or the schedule.
 
         Raises:
             ValueError: If the trainer has one.
         """
-        kinds = (WeightAveraging, StochasticWeightAveraging)
-        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
-        if averages := [type(callback).__name__ for callback in callbacks if isinstance(callback, kinds)]:
-            raise ValueError(
-                f"{averages[0]} would average thresholds and batch statistics with the weights. Leave it out: the "
-                "learning rates fall to zero instead."
-            )
+        averages = (
+            "would average thresholds and batch statistics with the weights. Leave it out: the learning rates fall to "
+            "zero instead."
+        )
+        steps = (
+            "would change the number of steps during the training, and with it the learning rates. Take "
+            "--trainer.accumulate_grad_batches with one number."
+        )
+        reasons = {WeightAveraging: averages, StochasticWeightAveraging: averages, GradientAccumulationScheduler: steps}
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if reason := next((reasons[kind] for kind in reasons if isinstance(callback, kind)), None):
+                raise ValueError(f"{type(callback).__name__} {reason}")
 
     def augmented(self, images: Tensor) -> Tensor:
         """Mildly augmented images ``(N, 3, H, W)``, unless the data module augments them."""
