@@ -75,20 +75,32 @@ class DmddWithMoreDropout(_Changed, Dmdd):
         self.model.embedding.dropout.p = 0.4
 
 
-class DmddWithAugmentation(Dmdd):
-    """DMDD with another augmentation.
+class _Augmented:
+    """Mixin of a variant with another augmentation.
 
     Args:
         pose: Multiple of the default rotation, shift and scale.
         light: Multiple of the default brightness.
         reflect: Whether uncovered corners mirror the image. Else they repeat its border.
-        **arguments: Those of DMDD.
+        **arguments: Those of the model.
     """
 
     def __init__(self, pose: float = 1.0, light: float = 1.0, reflect: bool = False, **arguments: Any) -> None:
         super().__init__(**arguments)
         augmentation = _Reflecting if reflect else MildAugmentation
         self.augmentation = augmentation(5.0 * pose, 0.03 * pose, 0.05 * pose, 0.1 * light)
+
+
+class DmddWithAugmentation(_Augmented, Dmdd):
+    """DMDD with another augmentation."""
+
+
+class DskdWithAugmentation(_Augmented, Dskd):
+    """DSKD with another augmentation."""
+
+
+class BikdWithAugmentation(_Augmented, Bikd):
+    """BiKD with another augmentation."""
 
 
 class _Reflecting(MildAugmentation):
@@ -267,7 +279,8 @@ VARIANTS: dict[str, dict[str, Any]] = (
         "Bikd with two compressing blocks": {"class_path": "variants.BikdWithTwoCompressingBlocks"},
     }
     | {
-        f"Dmdd with {name}": {"class_path": "variants.DmddWithAugmentation", "init_args": arguments}
+        f"{model} with {name}": {"class_path": f"variants.{model}WithAugmentation", "init_args": arguments}
+        for model in ("Dmdd", "Dskd", "Bikd")
         for name, arguments in {
             "stronger augmentation": {"pose": 2.0, "light": 2.0},
             "stronger augmentation, reflected borders": {"pose": 2.0, "light": 2.0, "reflect": True},
