@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from anomalib.data import Batch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
@@ -81,14 +82,13 @@ class _Augmented:
     Args:
         pose: Multiple of the default rotation, shift and scale.
         light: Multiple of the default brightness.
-        reflect: Whether uncovered corners mirror the image. Else they repeat its border.
+        kind: Name of the class of the augmentation in this file, by default the one of the package.
         **arguments: Those of the model.
     """
 
-    def __init__(self, pose: float = 1.0, light: float = 1.0, reflect: bool = False, **arguments: Any) -> None:
+    def __init__(self, pose: float = 1.0, light: float = 1.0, kind: str = "MildAugmentation", **arguments: Any) -> None:
         super().__init__(**arguments)
-        augmentation = _Reflecting if reflect else MildAugmentation
-        self.augmentation = augmentation(5.0 * pose, 0.03 * pose, 0.05 * pose, 0.1 * light)
+        self.augmentation = globals()[kind](5.0 * pose, 0.03 * pose, 0.05 * pose, 0.1 * light)
 
 
 class DmddWithAugmentation(_Augmented, Dmdd):
@@ -103,8 +103,40 @@ class BikdWithAugmentation(_Augmented, Bikd):
     """BiKD with another augmentation."""
 
 
-class _Reflecting(MildAugmentation):
+class Reflecting(MildAugmentation):
+    """Augmentation whose uncovered corners mirror the image."""
+
     padding_mode = "reflection"
+
+
+class Bicubic(MildAugmentation):
+    """Augmentation that hardly blurs the images."""
+
+    interpolation = "bicubic"
+
+
+class Half(MildAugmentation):
+    """Augmentation that leaves the pose of every second image as it is."""
+
+    def _transforms(self, images: Tensor) -> Tensor:
+        transforms = super()._transforms(images)
+        chosen = torch.randint(2, (len(images), 1, 1), device=images.device).bool()
+        return torch.where(chosen, transforms, torch.eye(2, 3, device=images.device))
+
+
+class DmddWithWeightDecay(Dmdd):
+    """DMDD with decoupled weight decay of the student's convolutions."""
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """The optimiser of DMDD, but for the decay."""
+        student = [self.model.embedding, self.model.decoder, self.model.decouple]
+        weights = [weight for module in student for weight in module.parameters()]
+        groups = [
+            {"params": [weight for weight in weights if weight.ndim > 1], "lr": 5e-3, "weight_decay": 0.5},
+            {"params": [weight for weight in weights if weight.ndim == 1], "lr": 5e-3},
+            {"params": [*self.model.head.parameters()], "lr": 3e-3},
+        ]
+        return self.with_warmup_cosine(torch.optim.AdamW(groups, betas=(0.5, 0.999), weight_decay=0.0))
 
 
 class DmddWithNoise(_Changed, Dmdd):
@@ -262,6 +294,7 @@ VARIANTS: dict[str, dict[str, Any]] = (
         "Dmdd without guidance": {"class_path": "variants.DmddWithoutGuidance"},
         "Dmdd with full guidance": {"class_path": "variants.DmddWithFullGuidance"},
         "Dmdd with median": {"class_path": "variants.DmddWithMedian"},
+        "Dmdd with weight decay": {"class_path": "variants.DmddWithWeightDecay"},
         "Dmdd with more dropout": {"class_path": "variants.DmddWithMoreDropout"},
         "Dmdd with noise on the features": {"class_path": "variants.DmddWithNoise"},
         "Dskd without augmentation": {"class_path": "anomalib_dmdd.Dskd", "init_args": {"augment": False}},
@@ -283,11 +316,14 @@ VARIANTS: dict[str, dict[str, Any]] = (
         for model in ("Dmdd", "Dskd", "Bikd")
         for name, arguments in {
             "stronger augmentation": {"pose": 2.0, "light": 2.0},
-            "stronger augmentation, reflected borders": {"pose": 2.0, "light": 2.0, "reflect": True},
+            "stronger augmentation, reflected borders": {"pose": 2.0, "light": 2.0, "kind": "Reflecting"},
             "stronger geometry": {"pose": 2.0},
             "stronger geometry, less light": {"pose": 2.0, "light": 0.5},
-            "stronger geometry, reflected borders": {"pose": 2.0, "reflect": True},
-            "reflected borders": {"reflect": True},
+            "stronger geometry, reflected borders": {"pose": 2.0, "kind": "Reflecting"},
+            "reflected borders": {"kind": "Reflecting"},
+            "more light": {"light": 2.0},
+            "bicubic augmentation": {"kind": "Bicubic"},
+            "half of the images augmented": {"kind": "Half"},
         }.items()
     }
     | {

@@ -4,6 +4,7 @@ import development
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import variants
 
 import anomalib_dmdd
@@ -76,9 +77,14 @@ def test_a_variant_differs_from_its_default_in_what_its_name_says(name: str) -> 
     assert (model.augmentation is None) == ("without augmentation" in name)
     if model.augmentation is not None:
         assert (model.augmentation.degrees == 10) == ("stronger" in name)
-        light = 0.2 if "stronger augmentation" in name else 0.05 if "less light" in name else 0.1
+        more = "stronger augmentation" in name or "more light" in name
+        light = 0.2 if more else 0.05 if "less light" in name else 0.1
         assert model.augmentation.brightness == light
         assert (model.augmentation.padding_mode == "reflection") == ("reflected" in name)
+        assert (model.augmentation.interpolation == "bicubic") == ("bicubic" in name)
+        transforms = model.augmentation._transforms(torch.zeros(64, 3, 8, 8))
+        still = (transforms == torch.eye(2, 3)).all(dim=(1, 2)).sum()
+        assert 16 < still < 48 if "half of the images" in name else still == 0
     usual = 1 if name.startswith("Bikd") else 2
     small = "small student" in name
     assert (len(embedding.compress) != usual) == ("compressing block" in name or (small and usual > 1))
@@ -87,5 +93,6 @@ def test_a_variant_differs_from_its_default_in_what_its_name_says(name: str) -> 
     assert ("mobilenetv2" in model.hparams["backbone"]) == ("MobileNetV2" in name)
     assert isinstance(model, getattr(anomalib_dmdd, name.split(maxsplit=1)[0]))
     assert hasattr(model, "_change") == isinstance(model, variants._Changed), "else nothing changes"
-    own_class = isinstance(model, variants.DmddWithAugmentation) or not (settings or "precision" in name)
+    own_class = isinstance(model, variants._Augmented) or not (settings or "precision" in name)
     assert (type(model).__module__ == "variants") == own_class
+    assert ("configure_optimizers" in vars(type(model)) and own_class) == ("weight decay" in name)

@@ -30,6 +30,8 @@ class MildAugmentation(nn.Module):
 
     padding_mode: ClassVar[str] = "border"
     """What uncovered corners show, as in :func:`torch.nn.functional.grid_sample`."""
+    interpolation: ClassVar[str] = "bilinear"
+    """How pixels between pixels are computed, as in the same function."""
     _black: Tensor
 
     def __init__(self, degrees: float = 5.0, shift: float = 0.03, scale: float = 0.05, brightness: float = 0.1) -> None:
@@ -49,7 +51,7 @@ class MildAugmentation(nn.Module):
         """
         pixels = images.float()
         places = F.affine_grid(self._transforms(pixels), list(pixels.shape), align_corners=False)
-        moved = F.grid_sample(pixels, places, padding_mode=self.padding_mode, align_corners=False)
+        moved = F.grid_sample(pixels, places, self.interpolation, self.padding_mode, align_corners=False)
         light = 1 + self.brightness * self._uniform(pixels, 1)[..., None, None]
         return torch.lerp(self._black, moved, light).to(images.dtype)
 
