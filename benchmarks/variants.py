@@ -124,6 +124,10 @@ class Half(MildAugmentation):
         return torch.where(chosen, transforms, torch.eye(2, 3, device=images.device))
 
 
+class HalfBicubic(Half, Bicubic):
+    """Both."""
+
+
 class DmddWithWeightDecay(Dmdd):
     """DMDD with decoupled weight decay of the student's convolutions."""
 
@@ -324,6 +328,7 @@ VARIANTS: dict[str, dict[str, Any]] = (
             "more light": {"light": 2.0},
             "bicubic augmentation": {"kind": "Bicubic"},
             "half of the images augmented": {"kind": "Half"},
+            "half of the images augmented, bicubic": {"kind": "HalfBicubic"},
         }.items()
     }
     | {
