@@ -93,6 +93,12 @@ def test_links_lead_to_files(path: Path) -> None:
     assert [link for link in links if not (path.parent / link).exists()] == []
 
 
+@pytest.mark.parametrize("path", DOCUMENTS, ids=str)
+def test_no_heading_runs_into_its_text(path: Path) -> None:
+    headings = re.findall(r"^#+ .*", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert all(len(heading) < 80 for heading in headings)
+
+
 def test_documents_are_short() -> None:
     lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in DOCUMENTS}
     assert lines[ROOT / "README.md"] <= 120
