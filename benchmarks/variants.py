@@ -99,10 +99,6 @@ class DskdWithAugmentation(_Augmented, Dskd):
     """DSKD with another augmentation."""
 
 
-class BikdWithAugmentation(_Augmented, Bikd):
-    """BiKD with another augmentation."""
-
-
 class Reflecting(MildAugmentation):
     """Augmentation whose uncovered corners mirror the image."""
 
@@ -125,7 +121,7 @@ class Half(MildAugmentation):
 
 
 class HalfBicubic(Half, Bicubic):
-    """Both."""
+    """Augmentation of half of the poses that hardly blurs the images."""
 
 
 class DmddWithWeightDecay(Dmdd):
@@ -316,10 +312,15 @@ VARIANTS: dict[str, dict[str, Any]] = (
         "Bikd with two compressing blocks": {"class_path": "variants.BikdWithTwoCompressingBlocks"},
     }
     | {
-        f"{model} with {name}": {"class_path": f"variants.{model}WithAugmentation", "init_args": arguments}
-        for model in ("Dmdd", "Dskd", "Bikd")
+        f"{model} with stronger augmentation": {
+            "class_path": f"variants.{model}WithAugmentation",
+            "init_args": {"pose": 2.0, "light": 2.0},
+        }
+        for model in ("Dmdd", "Dskd")
+    }
+    | {
+        f"Dmdd with {name}": {"class_path": "variants.DmddWithAugmentation", "init_args": arguments}
         for name, arguments in {
-            "stronger augmentation": {"pose": 2.0, "light": 2.0},
             "stronger augmentation, reflected borders": {"pose": 2.0, "light": 2.0, "kind": "Reflecting"},
             "stronger geometry": {"pose": 2.0},
             "stronger geometry, less light": {"pose": 2.0, "light": 0.5},
