@@ -45,8 +45,10 @@ def images_version(data: AnomalibDataModule) -> str:
     data.prepare_data()
     try:
         data.setup()
-    except AttributeError:  # of the trainer, which is missing
-        return ""
+    except AttributeError as error:
+        if data.trainer is None and error.obj is None:  # the data module asked the trainer, which is missing
+            return ""
+        raise
     splits = [getattr(data, f"{split}_data", None) for split in ("train", "val", "test")]
     tables = [getattr(split, "source_samples", getattr(split, "samples", pd.DataFrame())) for split in splits]
     table = pd.concat([table.filter(regex=SAMPLE).assign(split=split) for split, table in enumerate(tables)])

@@ -209,6 +209,22 @@ def test_a_data_module_that_needs_a_trainer_is_planned_without_a_version(folder:
     assert run.images == ""
 
 
+class Broken(Folder):
+    """Asks for something of its own that does not exist."""
+
+    def _setup(self, stage: str | None = None) -> None:
+        assert self.missing
+        super()._setup(stage)
+
+
+def test_a_fault_of_a_data_module_is_not_taken_for_a_missing_trainer(folder: Callable[..., str]) -> None:
+    assert folder()
+    settings = parse(["--models", "Padim", "--data", f"{__name__}.Broken"])
+    settings.data.init_args = {"name": "bolts", "normal_dir": "good"}
+    with pytest.raises(SettingsError, match=r"Broken: .*'missing'"):
+        plan(settings)
+
+
 def test_masks_that_do_not_match_are_named(folder: Callable[..., str], tmp_path: Path) -> None:
     for name, file in (("bad", "0.png"), ("masks", "other.png")):
         (tmp_path / name).mkdir()
