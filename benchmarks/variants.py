@@ -124,6 +124,38 @@ class HalfBicubic(Half, Bicubic):
     """Augmentation of half of the poses that hardly blurs the images."""
 
 
+class _Rated:
+    """Mixin of a variant with other learning rates.
+
+    Args:
+        factor: Multiple of all rates.
+        **arguments: Those of the model.
+    """
+
+    def __init__(self, factor: float = 1.0, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.factor = factor
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """The optimiser of the model, but for the rates."""
+        config: OptimizerLRSchedulerConfig = super().configure_optimizers()  # type: ignore[misc]
+        scheduler = config["lr_scheduler"]["scheduler"]
+        scheduler.base_lrs = [self.factor * rate for rate in scheduler.base_lrs]
+        return config
+
+
+class DmddWithRate(_Rated, Dmdd):
+    """DMDD with other learning rates."""
+
+
+class DskdWithRate(_Rated, Dskd):
+    """DSKD with other learning rates."""
+
+
+class BikdWithRate(_Rated, Bikd):
+    """BiKD with other learning rates."""
+
+
 class DmddWithWeightDecay(Dmdd):
     """DMDD with decoupled weight decay of the student's convolutions."""
 
@@ -317,6 +349,11 @@ VARIANTS: dict[str, dict[str, Any]] = (
             "init_args": {"pose": 2.0, "light": 2.0},
         }
         for model in ("Dmdd", "Dskd")
+    }
+    | {
+        f"{model} with {name}": {"class_path": f"variants.{model}WithRate", "init_args": {"factor": factor}}
+        for model in ("Dmdd", "Dskd", "Bikd")
+        for name, factor in {"0.4 of the rate": 0.4, "twice the rate": 2.0}.items()
     }
     | {
         f"Dmdd with {name}": {"class_path": "variants.DmddWithAugmentation", "init_args": arguments}
