@@ -301,8 +301,12 @@ def test_train_with_a_checkpoint_tests_what_it_has_trained(
 ) -> None:
     first = engine(max_epochs=1, **SHORT)
     first.fit(build("Dskd"), datamodule=parts)
+    older = kept(first)
+    older["anomalib_dmdd"] |= {"dataset": "bolts", "trained": "2001-01-01"}
+    torch.save(older, first.best_model_path)
     model, second = build("Dskd"), engine(max_epochs=2, **SHORT)
     second.train(model, datamodule=parts, ckpt_path=first.best_model_path)
+    assert model.trained_with["dataset"] == kept(second)["anomalib_dmdd"]["dataset"] == "DemoParts flange"
     trained = kept(second)["state_dict"]
     assert all(torch.equal(value, trained[key]) for key, value in model.state_dict().items())
     assert "The model that was just trained is tested" in caplog.text
@@ -314,9 +318,11 @@ def test_train_with_a_checkpoint_tests_what_it_has_trained(
 
 def test_a_training_on_a_plain_data_loader_ends_with_a_model_without_thresholds(engine: EngineFactory) -> None:
     images = DataLoader(range(2), collate_fn=lambda _: ImageBatch(image=torch.rand(4, 3, 64, 64)))
-    training = engine(max_steps=2)
-    training.fit(build("Dskd"), train_dataloaders=images)
+    training, model = engine(max_steps=2), build("Dskd")
+    model.post_processor.get_buffer("_image_threshold").fill_(0.5)  # of a former training
+    training.fit(model, train_dataloaders=images)
     assert kept(training)["state_dict"]["post_processor._image_threshold"].isnan()
+    assert "has no threshold" in model.threshold_age.complaint(model.post_processor)
 
 
 class Stream(IterableDataset):

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
 from .run_folder import point_latest_here, repoint_latest
-from .threshold_age import ThresholdAge
+from .threshold_age import ThresholdAge, forget_thresholds
 
 logger = logging.getLogger(__name__)
 
@@ -98,16 +98,17 @@ class LastModelMixin(LightningModule):
     trains: bool = False
 
     def on_fit_start(self) -> None:
-        """Forget the thresholds of a former training, whose steps were counted apart."""
+        """Note that nothing has been trained yet."""
         super().on_fit_start()
         self.trains = False
-        if self.trainer.ckpt_path is None:
-            self.threshold_age = ThresholdAge(weights=self.trainer.global_step)
 
     def on_train_start(self) -> None:
-        """Note that there is something to train."""
+        """Forget the thresholds of a former training, which fit other weights."""
         super().on_train_start()
         self.trains = True
+        if self.trainer.ckpt_path is None:
+            self.threshold_age = ThresholdAge(weights=self.trainer.global_step)
+            forget_thresholds(self.post_processor)
 
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         """Note how far the weights are trained."""
@@ -189,13 +190,17 @@ class LastModelMixin(LightningModule):
             self.threshold_age = self.threshold_age.trained(self.trainer.global_step)
         self.threshold_age.save(checkpoint)
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Read the mark; keep the trained weights in the test of ``Engine.train``."""
+    def keeps_trained(self, checkpoint: dict[str, Any]) -> bool:
+        """Whether this is the test of ``Engine.train``; the trained weights then replace those of the checkpoint."""
         trainer = self._trainer
-        if self._resumed_from and trainer and trainer.testing and trainer.ckpt_path == self._resumed_from:
-            rank_zero_only(logger.warning)("The model that was just trained is tested, not %s.", trainer.ckpt_path)
-            checkpoint |= {"state_dict": self.state_dict(), "callbacks": {}}  # nor does best_model_path go back
-            return
+        if not (self._resumed_from and trainer and trainer.testing and trainer.ckpt_path == self._resumed_from):
+            return False
+        rank_zero_only(logger.warning)("The model that was just trained is tested, not %s.", trainer.ckpt_path)
+        checkpoint |= {"state_dict": self.state_dict(), "callbacks": {}}  # nor does best_model_path go back
+        return True
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Read the mark."""
         super().on_load_checkpoint(checkpoint)
         self.threshold_age = ThresholdAge.load(checkpoint)
 

@@ -125,7 +125,9 @@ def time_progress(trainer: Trainer) -> float | None:
 
 def _share_of_least_steps(trainer: Trainer) -> float:
     """Share of ``min_steps`` and ``min_epochs`` that is done; the clock ends no training before."""
-    per_epoch = trainer.num_training_batches / trainer.accumulate_grad_batches
+    per_epoch = trainer.num_training_batches
+    if math.isfinite(per_epoch):  # the last, smaller group of batches of an epoch is a step, too
+        per_epoch = math.ceil(per_epoch / trainer.accumulate_grad_batches)
     least = max(trainer.min_steps or 0, trainer.min_epochs * per_epoch if trainer.min_epochs else 0)
     return min(1.0, trainer.global_step / least) if least and math.isfinite(least) else 1.0
 

@@ -298,6 +298,8 @@ class DistillationMixin(ExportMixin, TilesMixin, LastModelMixin):  # type: ignor
         Raises:
             ValueError: If the checkpoint contradicts what the user asked for.
         """
+        if self.keeps_trained(checkpoint):
+            return
         trainer = self._trainer
         resume = trainer is not None and trainer.training
         restore_settings(self, checkpoint, resume=resume)

@@ -122,13 +122,21 @@ class DistillationPostProcessor(PostProcessor):
 
     @property
     def normalized_image_threshold(self) -> Tensor:
-        """Threshold of normalised image scores; without a threshold 1, which no score exceeds."""
-        return torch.where(self.image_threshold.isnan(), 1.0, 1.0 - self.image_sensitivity)
+        """Threshold of the image scores that are reported."""
+        return self._reported(self.image_threshold, self.image_sensitivity)
 
     @property
     def normalized_pixel_threshold(self) -> Tensor:
-        """Threshold of normalised maps; without a threshold 1, which no pixel exceeds."""
-        return torch.where(self.pixel_threshold.isnan(), 1.0, 1.0 - self.pixel_sensitivity)
+        """Threshold of the maps that are reported."""
+        return self._reported(self.pixel_threshold, self.pixel_sensitivity)
+
+    def _reported(self, threshold: Tensor, sensitivity: float) -> Tensor:
+        """Threshold of normalised scores, or of raw ones where they are reported; none is one that nothing exceeds."""
+        limit = 1.0 - sensitivity
+        if self.enable_normalization:
+            return torch.where(threshold.isnan(), 1.0, limit)
+        factor = math.sqrt(limit / sensitivity) if sensitivity else math.inf  # the inverse of the normalisation
+        return torch.where(threshold.isnan(), math.inf, threshold.clamp_min(torch.finfo(torch.float32).eps) * factor)
 
     def forward(self, predictions: InferenceBatch) -> InferenceBatch:
         """Smooth, score, normalise and threshold raw predictions (the exported graph)."""

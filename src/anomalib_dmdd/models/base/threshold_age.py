@@ -1,5 +1,6 @@
 """Whether the thresholds of a model belong to its weights."""
 
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -8,6 +9,13 @@ from torch import nn
 
 THRESHOLDS_KEY = "anomalib_dmdd_thresholds"
 """Where a checkpoint holds a :class:`ThresholdAge`."""
+
+
+def forget_thresholds(post_processor: nn.Module | None) -> None:
+    """Leave a post-processor without thresholds and range of scores, as before the first validation."""
+    if isinstance(post_processor, PostProcessor):
+        for name in ("_image_threshold", "_pixel_threshold", "image_min", "image_max", "pixel_min", "pixel_max"):
+            getattr(post_processor, name).fill_(math.nan)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ NOTHING = {"accumulate_grad_batches": 1, "min_steps": None, "min_epochs": None}
         ({"min_steps": 60}, 50, 0.4, 0.4),
         ({"min_epochs": 8}, 30, 1.0, 0.375),
         ({"min_epochs": 8, "accumulate_grad_batches": 2}, 30, 1.0, 0.75),
+        ({"min_epochs": 8, "accumulate_grad_batches": 4}, 18, 1.0, 0.75),  # 4, 4 and 2 batches: 3 steps
+        ({"min_epochs": 8, "num_training_batches": math.inf}, 30, 1.0, 1.0),
         ({"min_steps": 60, "estimated_stepping_batches": 40}, 30, 1.0, 0.75),  # it ends after 40 steps
     ],
 )

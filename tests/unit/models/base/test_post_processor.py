@@ -69,6 +69,26 @@ def test_normalisation_puts_the_threshold_at_half_and_keeps_all_ranks() -> None:
     assert 0 <= normalised.min() < normalised.max() <= 1
 
 
+@pytest.mark.parametrize("sensitivity", [0.0, 0.2, 0.5, 0.9, 1.0])
+def test_verdicts_on_raw_scores_are_those_on_normalised_ones(sensitivity: float) -> None:
+    maps = 3 * torch.rand(8, 1, 16, 16) * torch.arange(1, 9)[:, None, None, None]
+    settings = {"sigma": 0, "image_sensitivity": sensitivity, "pixel_sensitivity": sensitivity}
+    verdicts = []
+    for normalised in (True, False):
+        post_processor = DistillationPostProcessor(enable_normalization=normalised, **settings)
+        validate(post_processor, maps, [0, 0, 0, 1, 0, 1, 1, 1])
+        found = post_processor(InferenceBatch(anomaly_map=maps.clone()))
+        assert torch.equal(found.anomaly_map, maps) != normalised
+        verdicts.append(found)
+    assert torch.equal(verdicts[0].pred_label, verdicts[1].pred_label)
+    assert torch.equal(verdicts[0].pred_mask, verdicts[1].pred_mask)
+
+
+def test_without_a_threshold_nothing_exceeds_raw_scores() -> None:
+    post_processor = DistillationPostProcessor(sigma=0, enable_normalization=False)
+    assert not post_processor(InferenceBatch(anomaly_map=100 * torch.rand(2, 1, 8, 8))).pred_label.any()
+
+
 def test_without_a_threshold_scores_rank_and_nothing_is_labelled() -> None:
     maps = torch.randperm(512).reshape(2, 1, 16, 16) / 170  # far enough apart to keep their order when rounded
     predictions = DistillationPostProcessor(sigma=0, image_sensitivity=0.9)(InferenceBatch(anomaly_map=maps))
