@@ -294,9 +294,15 @@ def find_images(arguments: Sequence[Path], overlays: Path | None) -> list[Path]:
 
 
 def images_below(folder: Path) -> Iterator[Path]:
-    """Image files in a folder and below, and folders that cannot be listed."""
+    """Image files in a folder and below, also in linked folders, and folders that cannot be listed."""
     locked: list[Path] = []
-    for parent, _, names in os.walk(folder, onerror=lambda error: locked.append(Path(error.filename))):
+    listed: set[str] = set()
+    walk = os.walk(folder, onerror=lambda error: locked.append(Path(error.filename)), followlinks=True)
+    for parent, folders, names in walk:
+        if (real := os.path.realpath(parent)) in listed:  # a link back to a folder above, or a second link
+            folders.clear()
+            continue
+        listed.add(real)
         for path in (Path(parent, name) for name in names):
             if path.suffix.lower() in SUFFIXES and (path.is_file() or not path.exists()):  # not a pipe, which blocks
                 yield path

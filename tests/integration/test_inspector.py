@@ -262,6 +262,20 @@ def test_what_cannot_be_listed_is_not_good(
     assert "1 images, 0 defective, 1 unreadable" in captured.out
 
 
+def test_linked_folders_are_inspected_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_model()
+    picture("parts/a.png")
+    picture("camera/b.png", spot=255)
+    for link in ("parts/one", "parts/two"):
+        Path(link).symlink_to(tmp_path / "camera")
+    Path("camera/back").symlink_to(tmp_path / "parts")
+    assert inspector.main(["model.xml", "parts"]) == 1
+    assert "2 images, 1 defective" in capsys.readouterr().out
+
+
 def test_a_fault_is_no_defect(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -26,6 +26,8 @@ PACKAGE = Path(__file__).parents[1]
 CODE = ("*.py", "*.yaml")
 SAMPLE = "_path$|^label_index$"
 """Columns of a table of images."""
+COMPRESSED = {".jpeg", ".jpg", ".png", ".webp"}
+"""Files of these kinds change almost everywhere with any change of the image."""
 
 
 def code_version(*settings: Any) -> str:
@@ -64,9 +66,11 @@ def images_version(data: AnomalibDataModule) -> str:
 
 
 def _sketch(file: Path) -> str:
-    """Hash of a file's size and middle, which is enough to tell photographs apart."""
+    """Hash of a file, or of the size and the middle of a compressed one, which tells photographs apart."""
     size = file.stat().st_size
     with file.open("rb") as opened:
+        if file.suffix.lower() not in COMPRESSED:
+            return hashlib.sha256(opened.read()).hexdigest()
         opened.seek(size // 2)
         return hashlib.sha256(f"{size} ".encode() + opened.read(4096)).hexdigest()
 

@@ -13,6 +13,8 @@ from anomalib.post_processing import PostProcessor
 
 from anomalib_dmdd.models.components import Tiler
 
+from .tiles import describe_tiles
+
 if TYPE_CHECKING:
     from .mixin import DistillationMixin
 
@@ -47,9 +49,9 @@ def describe(model: "DistillationMixin") -> dict[str, str]:
 
 
 def training_facts(datamodule: object, tiler: Tiler | None) -> dict[str, str]:
-    """Name of the training set, the date of today, and the size of tiles."""
+    """Name of the training set, the date of today, and the tiles."""
     names = [getattr(datamodule, name, None) for name in ("name", "category")]
-    tiles = {} if tiler is None else {"tiles": f"{tiler.tile_size_h}x{tiler.tile_size_w}"}
+    tiles = {} if tiler is None else {"tiles": describe_tiles(tiler)}
     return {"dataset": " ".join(filter(None, names)) or "unknown", "trained": date.today().isoformat(), **tiles}
 
 

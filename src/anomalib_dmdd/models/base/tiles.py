@@ -5,6 +5,19 @@ from typing import Any
 
 from lightning.pytorch import LightningModule
 
+from anomalib_dmdd.models.components import Tiler
+
+
+def describe_tiles(tiler: Tiler | None) -> str:
+    """Height and width of tiles, and what differs from tiles side by side: all that the maps depend on."""
+    if tiler is None:
+        return "none"
+    size, stride = (f"{tiler.tile_size_h}x{tiler.tile_size_w}", f"{tiler.stride_h}x{tiler.stride_w}")
+    overlap = "" if stride == size else f", stride {stride}"
+    border = f", remove_border_count {tiler.remove_border_count}" if tiler.remove_border_count else ""
+    mode = "" if tiler.mode == "padding" else f", mode {tiler.mode}"
+    return f"{size}{overlap}{border}{mode}"
+
 
 class TilesMixin(LightningModule):
     """Mixin that refuses tiles which do not fit.
@@ -14,7 +27,7 @@ class TilesMixin(LightningModule):
     Attributes:
         model: The network, which holds the tiler.
         input_size: Height and width of the images.
-        trained_with: Facts of the training; ``tiles`` is their size.
+        trained_with: Facts of the training; ``tiles`` describes them.
     """
 
     model: Any
@@ -48,11 +61,10 @@ class TilesMixin(LightningModule):
             ValueError: If they do not fit, or are not those of the training.
         """
         self._check_tiles()
-        trained, tiler = self.trained_with.get("tiles", "none"), self.model.tiler
-        found = "none" if tiler is None else f"{tiler.tile_size_h}x{tiler.tile_size_w}"
+        trained, found = self.trained_with.get("tiles", "none"), describe_tiles(self.model.tiler)
         if "trained" in self.trained_with and found != trained:
             raise ValueError(
-                f"tile_size: the model was trained with {trained}, but has {found} now. Its thresholds do not fit. "
+                f"tiles: the model was trained with {trained}, but has {found} now. Its thresholds do not fit. "
                 "Pass the same TilerConfigurationCallback as in the training, for example with --config tiles.yaml."
             )
 

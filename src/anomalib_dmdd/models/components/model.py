@@ -13,6 +13,10 @@ class Tiler(Protocol):
 
     tile_size_h: int
     tile_size_w: int
+    stride_h: int
+    stride_w: int
+    remove_border_count: int
+    mode: str
 
     def tile(self, image: Tensor) -> Tensor:
         """Tiles ``(N * T, C, h, w)`` of images ``(N, C, H, W)``."""
