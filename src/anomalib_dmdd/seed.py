@@ -5,7 +5,10 @@ Anomalib 2.7 declares the option, but never reads it. Its own models keep that b
 
 import os
 import sys
+from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 if TYPE_CHECKING:
     from anomalib.cli import AnomalibCLI
@@ -40,8 +43,7 @@ def _is_ours(settings: "Namespace") -> bool:
 def _seed(settings: "Namespace") -> None:
     """Apply the seed of the settings: a number, True (random) or False (none).
 
-    The seed replaces True in the settings, so the run's ``config.yaml`` holds it. A random seed comes from
-    ``PL_GLOBAL_SEED`` if that is set, because Lightning passes it to the processes that it starts for other devices.
+    The seed replaces True in the settings, so the run's ``config.yaml`` holds it.
     """
     import torch  # noqa: PLC0415  # this module is loaded while torch is being imported
     from lightning import seed_everything  # noqa: PLC0415
@@ -50,5 +52,36 @@ def _seed(settings: "Namespace") -> None:
     if seed is False:
         return
     if seed is True:
-        seed = os.environ.get("PL_GLOBAL_SEED", torch.seed() % 2**32)
+        seed = _shared_seed(settings.get("ckpt_path"))
+    if seed is None:
+        seed = torch.seed() % 2**32
     settings["seed_everything"] = seed_everything(int(seed), workers=True)
+
+
+def _shared_seed(checkpoint: str | Path | None) -> int | None:
+    """The seed that all commands of a training, and all its processes, agree on without being told.
+
+    Data modules split their images with it. Lightning passes its own to the processes that it starts. A checkpoint
+    holds that of its training. The processes of ``torchrun`` or ``srun`` share the name of their job.
+    """
+    if own := os.environ.get("PL_GLOBAL_SEED"):
+        return int(own)
+    if checkpoint and (seed := _seed_of(Path(checkpoint))) is not None:
+        return seed
+    given = os.environ.get
+    several = "TORCHELASTIC_RUN_ID" in os.environ or given("SLURM_NTASKS", "1") != "1"
+    job = [given(name) for name in ("TORCHELASTIC_RUN_ID", "MASTER_PORT", "SLURM_JOB_ID", "SLURM_STEP_ID")]
+    return crc32(repr(job).encode()) if several else None
+
+
+def _seed_of(checkpoint: Path) -> int | None:
+    """Seed of the training that wrote a checkpoint; None if it has none, or cannot be read."""
+    import torch  # noqa: PLC0415
+
+    from .models.base.random_state import StepSeeds  # noqa: PLC0415
+
+    try:
+        loaded = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        return int(loaded["callbacks"][StepSeeds().state_key]["seed"])
+    except (OSError, RuntimeError, KeyError, TypeError, UnpicklingError):
+        return None  # whoever loads it next says what is wrong

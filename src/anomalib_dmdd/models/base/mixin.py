@@ -43,6 +43,7 @@ from .replicas import EqualReplicas
 from .run_folder import make_latest_a_link
 from .run_summary import RunSummary
 from .schedule import with_warmup_cosine
+from .split import SplitMixin
 from .tested_images import refuse_tested_defects
 from .tiles import TilesMixin
 from .time_left import TimeLeft
@@ -52,7 +53,7 @@ from .visualizer import VerdictVisualizer
 logger = logging.getLogger(__name__)
 
 
-class DistillationMixin(ExportMixin, TilesMixin, LastModelMixin):  # type: ignore[misc]  # LightningModule has a to_onnx, too
+class DistillationMixin(ExportMixin, TilesMixin, SplitMixin, LastModelMixin):  # type: ignore[misc]  # LightningModule has a to_onnx, too
     """Mixin for models that must also be direct subclasses of ``AnomalibModule``.
 
     Attributes:
