@@ -11,7 +11,9 @@ import torch
 from anomalib.data import Folder
 from anomalib.engine import Engine
 from lightning import seed_everything
+from PIL import Image
 from small_models import build
+from torchvision.transforms.v2 import CenterCrop
 
 DEFECTIVE = "chip.png"
 
@@ -50,6 +52,21 @@ def test_a_defect_among_the_good_images_is_named(
     assert table["raw_score"].is_monotonic_decreasing
     warning = next(text for text in caplog.messages if "have scores far above the others" in text)
     assert str(mixed / DEFECTIVE) in warning
+
+
+def test_training_images_are_scored_as_test_images_are(mixed: Path, engine: Callable[..., Engine]) -> None:
+    for path in sorted(mixed.iterdir())[:5]:  # of other sizes than the rest of their batch
+        Image.open(path).resize((90, 150)).save(path)
+    crop = {"val_augmentations": CenterCrop(80), "test_augmentations": CenterCrop(80)}
+    splits = {"normal_dir": mixed, "normal_test_dir": mixed, "val_split_mode": "same_as_test"}
+    data = Folder("mixed", **splits, **crop, num_workers=0, eval_batch_size=4)
+    run = engine(max_steps=2, limit_test_batches=1.0)
+    run.train(build("Dskd", check_training_images=True), datamodule=data)
+    folder = Path(run.trainer.default_root_dir)
+    trained, tested = (pd.read_csv(folder / f"{name}.csv") for name in ("training_images", "predictions"))
+    scores = trained.merge(tested, on="file")
+    assert len(scores) == len(trained) == 31
+    torch.testing.assert_close(*(torch.tensor(scores[f"raw_score_{side}"].to_numpy()) for side in "xy"))
 
 
 def test_nothing_but_the_table_tells_that_they_were_scored(mixed: Path, engine: Callable[..., Engine]) -> None:

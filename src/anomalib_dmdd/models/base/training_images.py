@@ -46,7 +46,7 @@ class ImageScore(NamedTuple):
 def report_training_images(model: "DistillationMixin") -> None:
     """Write the scores of the training images, and name those that stand out.
 
-    The images are scored once, in evaluation mode and without augmentation. The processes share them. Weights,
+    The images are scored once, as test images are. The processes share them. Weights,
     thresholds and random numbers stay as they are. Nothing happens without a data module or a model that is kept.
 
     Args:
@@ -72,7 +72,9 @@ def _scores(
     count = min(LIMIT, len(data.train_data))
     chosen = [index * len(data.train_data) // count for index in range(count)]
     images = data.train_data.subsample(chosen[trainer.global_rank :: trainer.world_size])
-    images.augmentations = None
+    images.augmentations = data.val_augmentations  # what a tested image passes, and no more
+    if transform := getattr(model.pre_processor, "transform", None):
+        data._update_subset_augmentations(images, data.val_augmentations, transform)  # noqa: SLF001  # resizes
     collate = data.external_collate_fn or images.collate_fn
     for batch in DataLoader(images, data.eval_batch_size, num_workers=data.num_workers, collate_fn=collate):
         on_device = trainer.strategy.batch_to_device(batch)
