@@ -18,7 +18,7 @@ from torchvision.utils import make_grid, save_image
 
 from anomalib_dmdd.synthesis import AnomalySimulator
 from anomalib_dmdd.synthesis.known import find_known_defects
-from anomalib_dmdd.synthesis.simulator import MEAN, STD
+from anomalib_dmdd.synthesis.normalization import MEAN, STD
 
 SHOWN = 160
 """Height and width of an image in the picture in pixels."""

@@ -21,7 +21,7 @@ from torchvision.transforms.v2 import functional
 from torchvision.utils import save_image
 
 from anomalib_dmdd.synthesis import AnomalySimulator
-from anomalib_dmdd.synthesis.simulator import MEAN, STD
+from anomalib_dmdd.synthesis.normalization import MEAN, STD
 
 HELD_OUT_EVERY = 5
 SEED = 20240402

@@ -13,7 +13,7 @@ from torchvision.utils import make_grid, save_image
 
 from anomalib_dmdd.data import DemoParts
 from anomalib_dmdd.synthesis import AnomalySimulator
-from anomalib_dmdd.synthesis.simulator import MEAN, STD
+from anomalib_dmdd.synthesis.normalization import MEAN, STD
 
 SIZE = 256
 

@@ -15,5 +15,5 @@ def build(name: str, size: tuple[int, int] = (64, 64), **settings: Any) -> Anoma
     torch.manual_seed(0)
     cls = getattr(anomalib_dmdd, name)
     quick = {"backbone": "test_resnet", "pre_trained": False, "visualizer": False, "check_training_images": False}
-    settings = {**quick, **settings}
-    return cls(pre_processor=cls.configure_pre_processor(size), **settings)
+    settings = {"pre_processor": cls.configure_pre_processor(size), **quick, **settings}
+    return cls(**settings)

@@ -11,12 +11,14 @@ import pytest
 import torch
 from anomalib.data import Folder
 from anomalib.engine import Engine
+from anomalib.pre_processing import PreProcessor
 from lightning import LightningModule, Trainer, seed_everything
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.plugins import MixedPrecision
 from small_models import MODELS, build
 from torch.optim import Optimizer
+from torchvision.transforms.v2 import Resize
 
 from anomalib_dmdd import DemoParts
 from anomalib_dmdd.models.base import DefaultLength
@@ -187,6 +189,14 @@ def test_sizes(name: str, parts: DemoParts, engine: EngineFactory) -> None:
     run = engine(max_steps=1)
     run.fit(build(name, size=(64, 96)), datamodule=parts)
     assert run.trainer.global_step == 1
+
+
+def test_anomalies_are_simulated_on_images_that_are_not_normalised(parts: DemoParts, engine: EngineFactory) -> None:
+    seen = []
+    model = build("Dmdd", augment=False, pre_processor=PreProcessor(transform=Resize((64, 64))))
+    model.simulator.register_forward_hook(lambda _simulator, _images, found: seen.append(found[0]))
+    engine(max_steps=2).fit(model, datamodule=parts)
+    assert all(-1e-5 < images.min() < images.max() < 1 + 1e-5 for images in seen)
 
 
 def test_one_image_of_one_cell_is_refused(parts: DemoParts, engine: EngineFactory) -> None:

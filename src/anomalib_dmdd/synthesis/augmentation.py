@@ -4,13 +4,13 @@ import math
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from .simulator import MEAN, STD
+from .normalization import Normalized
 
 
-class MildAugmentation(nn.Module):
+class MildAugmentation(Normalized):
     """Random rotation, shift, scale and brightness of each image of a batch.
 
     A few training images then show more of the variation of good parts. Uncovered corners repeat the border. All
@@ -32,19 +32,17 @@ class MildAugmentation(nn.Module):
     """What uncovered corners show, as in :func:`torch.nn.functional.grid_sample`."""
     interpolation: ClassVar[str] = "bilinear"
     """How pixels between pixels are computed, as in the same function."""
-    _black: Tensor
 
     def __init__(self, degrees: float = 5.0, shift: float = 0.03, scale: float = 0.05, brightness: float = 0.1) -> None:
         super().__init__()
         self.degrees, self.shift, self.scale, self.brightness = degrees, shift, scale, brightness
-        self.register_buffer("_black", -(torch.tensor(MEAN) / torch.tensor(STD)).view(3, 1, 1), persistent=False)
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """Augment normalised images.
 
         Args:
-            images: ImageNet-normalised images ``(N, 3, H, W)``.
+            images: Images ``(N, 3, H, W)``.
 
         Returns:
             Augmented images, of the same shape and type.
@@ -53,7 +51,8 @@ class MildAugmentation(nn.Module):
         places = F.affine_grid(self._transforms(pixels), list(pixels.shape), align_corners=False)
         moved = F.grid_sample(pixels, places, self.interpolation, self.padding_mode, align_corners=False)
         light = 1 + self.brightness * self._uniform(pixels, 1)[..., None, None]
-        return torch.lerp(self._black, moved, light).to(images.dtype)
+        black = -self._mean / self._std
+        return torch.lerp(black, moved, light).to(images.dtype)
 
     def _transforms(self, images: Tensor) -> Tensor:
         """Affine transforms from result to image in units of half a side, ``(N, 2, 3)``."""

@@ -6,23 +6,22 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from .foreground import foreground_mask
 from .known import load_known_defects, place_known_defects
+from .normalization import Normalized
 from .perlin import PerlinNoise
 from .texture import draw_textures_, jitter_colours_, load_textures, rearrange, shuffled_channels
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Mean and standard deviation of ImageNet, per channel."""
 VISIBLE = 0.02
 """Least visible change of a pixel: maximum over the channels, for images in [0, 1]."""
 CANDIDATES = 4
 """Noise fields drawn per image; the first one with a defect on the object is used."""
 
 
-class AnomalySimulator(nn.Module):
+class AnomalySimulator(Normalized):
     """Simulates one anomaly per normal image and returns the mask of what changed.
 
     With an image I, a mask M and a texture Q, the anomalous image is I_a = (1 - M) I + M ((1 - b) Q + b I). M is
@@ -64,9 +63,6 @@ class AnomalySimulator(nn.Module):
         True
     """
 
-    _mean: Tensor
-    _std: Tensor
-
     def __init__(
         self,
         textures: str | Path | None = None,
@@ -86,9 +82,6 @@ class AnomalySimulator(nn.Module):
         self.image_weight = image_weight
         self.threshold = threshold
         self.octaves = octaves
-        # Buffers, because making a tensor out of numbers on the GPU would wait for it.
-        self.register_buffer("_mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("_std", torch.tensor(STD).view(3, 1, 1), persistent=False)
         # Not buffers: a checkpoint has no need of other people's images.
         self._loaded: Tensor | None = None
         self._known: Tensor | None = None
@@ -121,7 +114,7 @@ class AnomalySimulator(nn.Module):
         """Simulate one anomaly per image.
 
         Args:
-            images: Normal images with ImageNet normalisation, ``(N, 3, H, W)``.
+            images: Normalised normal images, ``(N, 3, H, W)``.
 
         Returns:
             Anomalous images of the same shape and type, and masks ``(N, 1, H, W)`` of 0 and 1 in the same type.

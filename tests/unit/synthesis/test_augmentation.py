@@ -7,7 +7,7 @@ import torch
 from torchvision.transforms.v2.functional import InterpolationMode, affine
 
 from anomalib_dmdd.synthesis import MildAugmentation
-from anomalib_dmdd.synthesis.simulator import MEAN, STD
+from anomalib_dmdd.synthesis.normalization import MEAN, STD
 
 
 @pytest.fixture

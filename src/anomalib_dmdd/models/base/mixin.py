@@ -13,7 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler, StochasticWeightAveraging, WeightAveraging
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from anomalib_dmdd.models.components import DistillationModel, Teacher
@@ -68,6 +68,7 @@ class DistillationMixin(ExportMixin, TilesMixin, SplitMixin, LastModelMixin):  #
     default_length: ClassVar[DefaultLength] = DefaultLength(steps=5000)
     model: DistillationModel
     written_by: str | None = None
+    pre_processor: nn.Module | None
     augmentation: MildAugmentation | None
     input_size: tuple[int, int] | None
     validate_every_n_epochs: int | None = None
@@ -119,7 +120,10 @@ class DistillationMixin(ExportMixin, TilesMixin, SplitMixin, LastModelMixin):  #
         super().on_fit_start()
         self.trained_with = training_facts(getattr(self.trainer, "datamodule", None), self.model.tiler)
         self.model.load_pretrained()
+        if self.augmentation is not None:
+            self.augmentation.take_normalization(self.pre_processor)
         if isinstance(simulator := getattr(self, "simulator", None), AnomalySimulator):
+            simulator.take_normalization(self.pre_processor)
             simulator.load_textures()
             simulator.load_known_defects(self.input_size or (256, 256))
             if simulator.known_defects is not None:
