@@ -1,7 +1,6 @@
 """Variants of the models that undo or add one choice, for development.py; each takes the arguments of its model."""
 
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from anomalib_dmdd.models.components import (
     BottleneckEmbedding,
     DecoderStudent,
     DistanceNormalizer,
+    EncoderStudent,
     MixedBatchNorm2d,
 )
 from anomalib_dmdd.models.dmdd.loss import DmddLoss, DmddLossParts
@@ -281,12 +281,12 @@ class BikdWithPlainBlock(_Changed, Bikd):
         self.model.use_fast_layout()
 
 
-class DskdWithWholeEncoder(_Changed, Dskd):
-    """DSKD whose encoder student has the architecture of the teacher."""
+class DskdWithHalfOfTheEncoder(_Changed, Dskd):
+    """DSKD whose encoder student has one residual block in each stage, half of those of the teacher."""
 
     def _change(self) -> None:
-        # The weights are still random: those of the teacher are loaded when the training starts.
-        self.model.encoder = deepcopy(self.model.teacher.features).requires_grad_(requires_grad=True)
+        teacher = self.model.teacher
+        self.model.encoder = EncoderStudent(teacher.channels, teacher.reductions, 1, final_relu=teacher.final_relu)
         self.model.use_fast_layout()
 
 
@@ -337,7 +337,7 @@ VARIANTS: dict[str, dict[str, Any]] = (
         "Bikd without push": {"class_path": "variants.BikdWithoutPush"},
         "Bikd without anchor": {"class_path": "variants.BikdWithoutAnchor"},
         "Bikd with a plain block": {"class_path": "variants.BikdWithPlainBlock"},
-        "Dskd with whole encoder": {"class_path": "variants.DskdWithWholeEncoder"},
+        "Dskd with half of the encoder": {"class_path": "variants.DskdWithHalfOfTheEncoder"},
         "Dskd with weights of torch": {"class_path": "variants.DskdWithWeightsOfTorch"},
         "Dmdd with shallow decoder": {"class_path": "variants.DmddWithShallowDecoder"},
         "Dmdd with narrow embedding": {"class_path": "variants.DmddWithNarrowEmbedding"},

@@ -13,11 +13,12 @@ STEM_WIDTH, STEM_STRIDE = 64, 4
 
 
 class EncoderStudent(nn.Module):
-    """A ResNet with the channels and strides of the teacher, a block for each layer.
+    """A ResNet with the channels and strides of the teacher.
 
     Args:
         channels: Channels of the teacher's layers, shallow to deep.
         reductions: Their strides, powers of two that do not fall.
+        depth: Residual blocks of each stage.
         final_relu: Whether every stage ends in a ReLU, because the features of the teacher are not negative.
 
     Example:
@@ -27,7 +28,9 @@ class EncoderStudent(nn.Module):
         [(2, 64, 16, 16), (2, 128, 8, 8), (2, 256, 4, 4)]
     """
 
-    def __init__(self, channels: Sequence[int], reductions: Sequence[int], final_relu: bool = True) -> None:
+    def __init__(
+        self, channels: Sequence[int], reductions: Sequence[int], depth: int = 2, final_relu: bool = True
+    ) -> None:
         super().__init__()
         width, stride = min(channels[0], STEM_WIDTH), min(reductions[0], STEM_STRIDE)
         self.stem = nn.Sequential(
@@ -39,7 +42,7 @@ class EncoderStudent(nn.Module):
         for channel, reduction in zip(channels, reductions, strict=True):
             halvings = int(log2(reduction / stride))
             inner = bottleneck_width(channels, channel)
-            self.stages.append(_stage(width, channel, "down", halvings, 1, inner, final_relu=final_relu))
+            self.stages.append(_stage(width, channel, "down", halvings, depth, inner, final_relu=final_relu))
             width, stride = channel, reduction
         self._draw_weights()
 

@@ -73,7 +73,7 @@ class DskdModel(DistillationModel):
         self.embedding_input = embedding_input
         self.anomaly_map_mode = anomaly_map_mode
         channels, reductions = teacher.channels, teacher.reductions
-        # Both students have one residual block per stage, not the two of ResNet18 and RD4AD.
+        # The decoder has one residual block per stage, not the two of RD4AD, to make up for the second student.
         self.encoder = EncoderStudent(channels, reductions, final_relu=teacher.final_relu)
         self.embedding = BottleneckEmbedding(channels, reductions, inputs=2 if embedding_input == "both" else 1)
         self.decoder = DecoderStudent(

@@ -43,24 +43,29 @@ def test_resnet18_parts_have_the_published_size() -> None:
 def test_encoder_has_the_shapes_of_the_teacher(backbone: str) -> None:
     teacher = Teacher(backbone, pre_trained=False)
     student = EncoderStudent(teacher.channels, teacher.reductions, final_relu=teacher.final_relu)
+    for module in student.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.ones_(module.weight)  # else the last blocks are only their shortcuts
     images = torch.rand(2, 3, 64, 96)
     encoded = student(images)
     assert [output.shape for output in encoded] == [target.shape for target in teacher(images)]
     assert any(bool((output < 0).any()) for output in encoded) is not teacher.final_relu
 
 
-def test_encoder_is_a_resnet18_with_half_of_its_blocks() -> None:
+@pytest.mark.parametrize("depth", [1, 2])
+def test_encoder_is_a_resnet18_of_any_depth(depth: int) -> None:
     network = timm.create_model("resnet18", features_only=True, out_indices=(1, 2, 3))
     for name in ("layer1", "layer2", "layer3"):
-        setattr(network, name, nn.Sequential(getattr(network, name)[0]))
-    student = EncoderStudent([64, 128, 256], [4, 8, 16])
+        setattr(network, name, getattr(network, name)[:depth])
+    student = EncoderStudent([64, 128, 256], [4, 8, 16], depth)
     pairs = list(zip(student.state_dict().items(), network.state_dict().values(), strict=True))
     for (name, own), other in pairs:  # both start from the same distribution
         if own.ndim:
             assert own.std().item() == pytest.approx(other.std().item(), rel=0.1), name
             assert own.mean().item() == pytest.approx(other.mean().item(), abs=1e-2), name
     for name in ("layer1", "layer2", "layer3"):  # else only the shortcuts would be compared
-        nn.init.ones_(getattr(network, name)[0].bn2.weight)
+        for block in getattr(network, name):
+            nn.init.ones_(block.bn2.weight)
     student.load_state_dict({name: other for (name, _), other in pairs})
     images = torch.rand(2, 3, 64, 96)
     torch.testing.assert_close(student(images), network(images))
