@@ -49,6 +49,7 @@ def main(line: Sequence[str] | None = None) -> int:
             "title": f"{args.results}: {len(images)} images",
             "command": COMMAND,
             "threshold": float(table["threshold"].iloc[0]),
+            "thresholds": different_thresholds(table),
             "images": images,
         }
         args.out.write_text(render(data), encoding="utf-8")
@@ -59,6 +60,7 @@ def main(line: Sequence[str] | None = None) -> int:
         print(f"Left out, because there is a newer version: {path}")
     if missing := sum(not image["pictures"] for image in images):
         print(f"{missing} of {len(images)} images have no picture: neither image nor picture of Anomalib was found.")
+    warn_of_thresholds(table)
     print(f"Written: {args.out}, with its pictures in {folder}")
     return 0
 
@@ -84,6 +86,23 @@ def read_images(results: Path) -> tuple[pd.DataFrame, list[Path]]:
     if not tables:
         raise ValueError(f"The tables in {results} hold no images.")
     return pd.concat(tables).sort_values("score", ascending=False, kind="stable", ignore_index=True), older
+
+
+def different_thresholds(table: pd.DataFrame) -> dict[str, float]:
+    """Threshold of each run, for images of all runs; empty if all have the same."""
+    thresholds = table.groupby("run")["threshold"].first()
+    different = thresholds.nunique() > 1
+    return {str(run): float(value) for run, value in thresholds.items()} if different else {}
+
+
+def warn_of_thresholds(table: pd.DataFrame) -> None:
+    """Say which scores cannot be judged by one threshold."""
+    if different := different_thresholds(table):
+        named = ", ".join(f"{run} {threshold:g}" for run, threshold in different.items())
+        print(f"The runs have different thresholds: {named}. Choose a run on the page to judge it by its own.")
+    for run, raw in table.groupby("run")["raw_threshold"].unique().items():
+        if len(raw) > 1:
+            print(f"{run}: its images were scored with different thresholds, so their scores cannot be compared.")
 
 
 def draw_all(table: pd.DataFrame, folder: Path) -> list[dict[str, Any]]:

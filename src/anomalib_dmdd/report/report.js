@@ -169,8 +169,11 @@ $("slider").addEventListener("input", () => setThreshold(Number($("slider").valu
 $("number").addEventListener("input", () => {
   if ($("number").value !== "") setThreshold(Number($("number").value));
 });
-$("reset").addEventListener("click", () => setThreshold(data.threshold));
+$("reset").addEventListener("click", () => setThreshold(data.thresholds[$("run").value] ?? data.threshold));
 $("copy").addEventListener("click", copy);
+$("run").addEventListener("change", () => {
+  if ($("run").value in data.thresholds) setThreshold(data.thresholds[$("run").value]);
+});
 for (const name of ["run", "folder"]) $(name).addEventListener("change", () => { drawHistogram(); update(); });
 for (const name of ["label", "verdict"]) $(name).addEventListener("change", update);
 document.querySelector("form").addEventListener("submit", (event) => event.preventDefault());

@@ -10,7 +10,7 @@ import pandas as pd
 EXPLAINED = "explained.csv"
 """Table of the pictures of ``anomalib-dmdd explain``."""
 NEEDED = ("file", "score")
-OPTIONAL = {"known_anomalous": None, "mask": None, "threshold": 0.5, "pixel_threshold": 0.5}
+OPTIONAL = {"known_anomalous": None, "mask": None, "raw_threshold": None, "threshold": 0.5, "pixel_threshold": 0.5}
 
 
 def find_runs(results: Path) -> tuple[dict[str, Path], list[Path]]:

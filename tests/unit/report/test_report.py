@@ -79,6 +79,19 @@ def test_what_the_page_holds(results: Path, capsys: pytest.CaptureFixture[str]) 
     assert not changed[25:].any()
 
 
+def test_runs_keep_their_own_thresholds(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(results)]) == 0
+    assert data_of(results / "report.html")["thresholds"] == {}
+    assert "thresholds" not in capsys.readouterr().out
+    table = pd.read_csv(results / "Bikd/tile/v0/predictions.csv")
+    write_table(results / "Bikd/tile/v0/predictions.csv", **table, threshold=0.1, raw_threshold=[2.0, 3.0])
+    assert main([str(results)]) == 0
+    assert data_of(results / "report.html")["thresholds"] == {"Bikd/screw": 0.5, "Bikd/tile": 0.1}
+    said = capsys.readouterr().out
+    assert "different thresholds: Bikd/screw 0.5, Bikd/tile 0.1." in said
+    assert "Bikd/tile: its images were scored with different thresholds" in said
+
+
 def test_a_page_elsewhere_and_one_run(results: Path, tmp_path: Path) -> None:
     out = tmp_path / "elsewhere.html"
     assert main([str(results / "Bikd/screw/v9"), "--out", str(out)]) == 0
