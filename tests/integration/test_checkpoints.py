@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ import torch
 from anomalib.data import Folder, PredictDataset
 from anomalib.engine import Engine
 from anomalib.post_processing import PostProcessor
+from anomalib.pre_processing import PreProcessor
 from lightning.pytorch.trainer.states import TrainerFn
 from PIL import Image
 from small_models import MODELS, build
+from torchvision.transforms.v2 import Compose, Normalize, Resize
 
 import anomalib_dmdd
 from anomalib_dmdd import DemoParts
@@ -59,6 +62,46 @@ def test_an_argument_that_contradicts_the_checkpoint_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=f"backbone: .* trained with '{BACKBONE}', but 'test_resnet' was asked for"):
         engine().test(build("Dmdd"), datamodule=parts, ckpt_path=checkpoints["Dmdd"])
+
+
+@pytest.mark.parametrize("command", ["test", "fit"])
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"post_processor": lambda: DistillationPostProcessor(sigma=1.0)},
+            "post_processor: .* sigma=4.0, but 1.0 was asked",
+        ),
+        ({"post_processor": lambda: Custom(image_sensitivity=0.9)}, "post_processor: the checkpoint was trained with"),
+        (
+            {"pre_processor": lambda: False},
+            "pre_processor: the checkpoint was trained with one, but none was asked for",
+        ),
+        (
+            {"pre_processor": lambda: PreProcessor(Compose([Resize((64, 64)), Normalize([0.5] * 3, [0.5] * 3)]))},
+            r"pre_processor: the checkpoint was trained with transform=.*0\.485.*, but .*0\.5.* was asked for",
+        ),
+    ],
+)
+def test_another_pre_or_post_processor_is_refused(
+    settings: dict[str, Callable[[], Any]],
+    message: str,
+    command: str,
+    checkpoints: dict[str, Path],
+    parts: DemoParts,
+    engine: EngineFactory,
+) -> None:
+    model = build("Dskd", backbone=BACKBONE, **{name: make() for name, make in settings.items()})
+    with pytest.raises(ValueError, match=message):
+        getattr(engine(max_steps=2), command)(model=model, datamodule=parts, ckpt_path=checkpoints["Dskd"])
+
+
+def test_weights_of_a_teacher_beside_a_checkpoint_are_not_read(
+    checkpoints: dict[str, Path], parts: DemoParts, engine: EngineFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = build("Dskd", backbone=BACKBONE, teacher_weights="missing.pth")
+    engine(max_steps=2, limit_train_batches=2).fit(model, datamodule=parts, ckpt_path=checkpoints["Dskd"])
+    assert "teacher_weights: missing.pth is not read" in caplog.text
 
 
 def test_resuming_with_another_backbone_is_refused(

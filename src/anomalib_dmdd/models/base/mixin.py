@@ -19,7 +19,15 @@ from torch.optim import Optimizer
 from anomalib_dmdd.models.components import DistillationModel, Teacher
 from anomalib_dmdd.synthesis import AnomalySimulator, MildAugmentation
 
-from .checkpoint import CHECKPOINT_KEY, describe, own_version, refuse_other_model, restore_settings, training_facts
+from .checkpoint import (
+    CHECKPOINT_KEY,
+    AskedSettings,
+    describe,
+    own_version,
+    refuse_other_model,
+    restore_settings,
+    training_facts,
+)
 from .checkpoint_file import keep_checkpoints_complete
 from .export import ExportMixin
 from .finite import FiniteGuard
@@ -307,9 +315,11 @@ class DistillationMixin(ExportMixin, TilesMixin, SplitMixin, LastModelMixin):  #
             return
         trainer = self._trainer
         resume = trainer is not None and trainer.training
+        settings = AskedSettings(self)
         restore_settings(self, checkpoint, resume=resume)
         asked = self.input_size
         super().on_load_checkpoint(checkpoint)
+        settings.refuse_lost(self, checkpoint)
         if self.input_size == asked:
             return
         if resume or self.hparams.get("image_size") is not None:
