@@ -294,7 +294,7 @@ def find_images(arguments: Sequence[Path], overlays: Path | None) -> list[Path]:
 
 
 def images_below(folder: Path) -> Iterator[Path]:
-    """Image files in a folder and below, also in linked folders, and folders that cannot be listed."""
+    """Image files in a folder, below and behind links, and folders that cannot be listed."""
     locked: list[Path] = []
     listed: set[str] = set()
     walk = os.walk(folder, onerror=lambda error: locked.append(Path(error.filename)), followlinks=True)

@@ -59,7 +59,7 @@ def _seed(settings: "Namespace") -> None:
 
 
 def _shared_seed(checkpoint: str | Path | None) -> int | None:
-    """The seed that all commands of a training, and all its processes, agree on without being told.
+    """The seed that all commands and processes of a training agree on.
 
     Data modules split their images with it. Lightning passes its own to the processes that it starts. A checkpoint
     holds that of its training. The processes of ``torchrun`` or ``srun`` share the name of their job.
@@ -75,7 +75,7 @@ def _shared_seed(checkpoint: str | Path | None) -> int | None:
 
 
 def _seed_of(checkpoint: Path) -> int | None:
-    """Seed of the training that wrote a checkpoint; None if it has none, or cannot be read."""
+    """Seed of the training that wrote a checkpoint; None if it cannot be read."""
     import torch  # noqa: PLC0415
 
     from .models.base.random_state import StepSeeds  # noqa: PLC0415

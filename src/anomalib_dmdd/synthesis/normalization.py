@@ -22,7 +22,7 @@ class Normalized(nn.Module):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
 
     def take_normalization(self, pre_processor: nn.Module | None) -> None:
-        """Work on images as a pre-processor of Anomalib leaves them; without ``Normalize``, from 0 to 1."""
+        """Work on images as a pre-processor leaves them; without ``Normalize``, from 0 to 1."""
         found = extract_transforms_by_type(getattr(pre_processor, "transform", None), Normalize)
         mean, std = (found[0].mean, found[0].std) if found else ([0.0], [1.0])
         self._mean.copy_(torch.tensor(mean).view(-1, 1, 1))

@@ -80,7 +80,7 @@ def restore_settings(model: "DistillationMixin", checkpoint: Mapping[str, Any], 
 
 
 class AskedSettings:
-    """Settings of pre- and post-processor that a user asked for, before a checkpoint brings its own.
+    """What a user asked for of pre- and post-processor, before a checkpoint brings its own.
 
     Anomalib lets those of the checkpoint win without a word.
 

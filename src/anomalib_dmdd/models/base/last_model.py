@@ -191,7 +191,7 @@ class LastModelMixin(LightningModule):
         self.threshold_age.save(checkpoint)
 
     def keeps_trained(self, checkpoint: dict[str, Any]) -> bool:
-        """Whether this is the test of ``Engine.train``; the trained weights then replace those of the checkpoint."""
+        """Whether this is the test of ``Engine.train``; the trained weights then replace the loaded ones."""
         trainer = self._trainer
         if not (self._resumed_from and trainer and trainer.testing and trainer.ckpt_path == self._resumed_from):
             return False

@@ -131,7 +131,7 @@ class DistillationPostProcessor(PostProcessor):
         return self._reported(self.pixel_threshold, self.pixel_sensitivity)
 
     def _reported(self, threshold: Tensor, sensitivity: float) -> Tensor:
-        """Threshold of normalised scores, or of raw ones where they are reported; none is one that nothing exceeds."""
+        """Threshold of what is reported, normalised or raw; nothing exceeds a missing one."""
         limit = 1.0 - sensitivity
         if self.enable_normalization:
             return torch.where(threshold.isnan(), 1.0, limit)

@@ -1,4 +1,4 @@
-"""Images that a model was trained on, to notice a data module that splits its images anew."""
+"""Images that a model was trained on, to notice another split of the data."""
 
 import logging
 from hashlib import blake2b
@@ -46,7 +46,7 @@ class SplitMixin(LightningModule):
         self.trained_on = own if self.trainer.ckpt_path is None else own | self.trained_on
 
     def on_validation_start(self) -> None:
-        """Warn of images that were trained on, but not during a training, which has done it."""
+        """Warn of images that were trained on; a training has done that before."""
         super().on_validation_start()
         if self.trainer.state.fn == TrainerFn.VALIDATING:
             self._warn_of_trained("val")

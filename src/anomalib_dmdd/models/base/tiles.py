@@ -9,7 +9,7 @@ from anomalib_dmdd.models.components import Tiler
 
 
 def describe_tiles(tiler: Tiler | None) -> str:
-    """Height and width of tiles, and what differs from tiles side by side: all that the maps depend on."""
+    """Height and width of tiles, and what differs from tiles side by side."""
     if tiler is None:
         return "none"
     size, stride = (f"{tiler.tile_size_h}x{tiler.tile_size_w}", f"{tiler.stride_h}x{tiler.stride_w}")
