@@ -66,7 +66,7 @@ def images_version(data: AnomalibDataModule) -> str:
 
 
 def _sketch(file: Path) -> str:
-    """Hash of a file; of a compressed one that of size and middle, which is enough."""
+    """Hash of a file; of a compressed one its size and middle are enough."""
     size = file.stat().st_size
     with file.open("rb") as opened:
         if file.suffix.lower() not in COMPRESSED:
