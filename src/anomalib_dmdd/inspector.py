@@ -285,7 +285,7 @@ def find_images(arguments: Sequence[Path], overlays: Path | None) -> list[Path]:
         if argument.resolve() == drawn:
             raise ValueError("--overlays must not be a folder of the images.")
         found = list(images_below(argument)) if argument.is_dir() else [argument]
-        if drawn and argument.resolve() in drawn.parents:
+        if drawn and drawn not in argument.resolve().parents:
             found = [path for path in found if drawn not in path.resolve().parents]
         if not found:
             raise ValueError(f"No images were found in {argument}.")

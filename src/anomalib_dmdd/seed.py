@@ -43,7 +43,7 @@ def _is_ours(settings: "Namespace") -> bool:
 def _seed(settings: "Namespace") -> None:
     """Apply the seed of the settings: a number, True (random) or False (none).
 
-    The seed replaces True in the settings, so the run's ``config.yaml`` holds it.
+    The seed replaces True in the settings, and None in those of the data module, so the run's ``config.yaml`` holds it.
     """
     import torch  # noqa: PLC0415  # this module is loaded while torch is being imported
     from lightning import seed_everything  # noqa: PLC0415
@@ -56,6 +56,9 @@ def _seed(settings: "Namespace") -> None:
     if seed is None:
         seed = torch.seed() % 2**32
     settings["seed_everything"] = seed_everything(int(seed), workers=True)
+    # A random split would otherwise depend on the random numbers that building the model takes.
+    if (data := settings.get("data.init_args")) is not None and data.get("seed", False) is None:
+        data["seed"] = settings["seed_everything"]
 
 
 def _shared_seed(checkpoint: str | Path | None) -> int | None:

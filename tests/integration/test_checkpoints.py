@@ -16,7 +16,7 @@ from anomalib.pre_processing import PreProcessor
 from lightning.pytorch.trainer.states import TrainerFn
 from PIL import Image
 from small_models import MODELS, build
-from torchvision.transforms.v2 import Compose, Normalize, Resize
+from torchvision.transforms.v2 import Compose, Normalize, RandomVerticalFlip, Resize
 
 import anomalib_dmdd
 from anomalib_dmdd import DemoParts
@@ -94,6 +94,45 @@ def test_another_pre_or_post_processor_is_refused(
     model = build("Dskd", backbone=BACKBONE, **{name: make() for name, make in settings.items()})
     with pytest.raises(ValueError, match=message):
         getattr(engine(max_steps=2), command)(model=model, datamodule=parts, ckpt_path=checkpoints["Dskd"])
+
+
+class Bordered(DistillationPostProcessor):
+    """A post-processor of a user that cannot be made without an argument."""
+
+    def __init__(self, border: Any, **settings: Any) -> None:  # noqa: ANN401
+        super().__init__(**settings)
+        self.border = border
+
+    @property
+    def _checkpoint_config_keys(self) -> tuple[str, ...]:
+        return (*super()._checkpoint_config_keys, "border")
+
+
+@pytest.mark.parametrize(("trained", "given"), [(8, 8), ((4, 8), [4, 8]), (torch.ones(2), torch.ones(2))])
+def test_a_post_processor_with_arguments_comes_back(
+    trained: object, given: object, parts: DemoParts, engine: EngineFactory
+) -> None:
+    run = engine(max_steps=1, limit_val_batches=1)
+    run.fit(build("Dskd", post_processor=Bordered(trained, sigma=2.0)), datamodule=parts)
+    load = anomalib_dmdd.Dskd.load_from_checkpoint
+    assert load(run.best_model_path, post_processor=Bordered(given)).post_processor.sigma == 2.0
+    with pytest.raises(ValueError, match=r"post_processor: .* border=.*, but 9 was asked for"):
+        load(run.best_model_path, post_processor=Bordered(9))
+
+
+def test_a_pre_processor_of_another_size_is_refused_and_one_that_cannot_be_stored_stays(
+    parts: DemoParts, engine: EngineFactory
+) -> None:
+    values = Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    odd = Compose([Resize((64, 64)), RandomVerticalFlip(0), values])
+    model, run = build("Dskd", pre_processor=PreProcessor(odd)), engine(max_steps=1, limit_val_batches=1)
+    run.fit(model, datamodule=parts)
+    run.test(model, datamodule=parts, ckpt_path=run.best_model_path)
+    assert model.pre_processor.transform is odd
+    other = engine(max_steps=1, limit_val_batches=1)
+    other.fit(build("Dskd", size=(96, 96)), datamodule=parts)
+    with pytest.raises(ValueError, match=r"image_size: .* \(96, 96\), but \(64, 64\) was asked for"):
+        other.test(build("Dskd"), datamodule=parts, ckpt_path=other.best_model_path)
 
 
 def test_weights_of_a_teacher_beside_a_checkpoint_are_not_read(

@@ -272,8 +272,9 @@ def test_linked_folders_are_inspected_once(
     for link in ("parts/one", "parts/two"):
         Path(link).symlink_to(tmp_path / "camera")
     Path("camera/back").symlink_to(tmp_path / "parts")
-    assert inspector.main(["model.xml", "parts"]) == 1
-    assert "2 images, 1 defective" in capsys.readouterr().out
+    for options in ([], ["--overlays", "camera/overlays"], ["--overlays", "camera/overlays"]):
+        assert inspector.main(["model.xml", "parts", *options]) == 1
+        assert "2 images, 1 defective" in capsys.readouterr().out, "each once, and no overlay of before"
 
 
 def test_a_fault_is_no_defect(

@@ -1,14 +1,17 @@
 """A folder that is split at random: images that were trained on are no test."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
-from anomalib.data import Folder
+from anomalib.data import Folder, ImageBatch
 from anomalib.engine import Engine
-from lightning import seed_everything
+from lightning import LightningDataModule, seed_everything
 from small_models import build
+from torch.utils.data import DataLoader
 
 from anomalib_dmdd.models.base import split
 
@@ -22,7 +25,7 @@ def folder(demo_root: Path) -> Callable[..., Folder]:
     root = demo_root / "flange" / "test"
     names = {"name": "parts", "root": root, "normal_dir": "good", "abnormal_dir": "chip"}
     sizes = {"train_batch_size": 4, "eval_batch_size": 16, "num_workers": 0}
-    return lambda seed=None: Folder(**names, **sizes, seed=seed)
+    return lambda **settings: Folder(**names | sizes | settings)
 
 
 def test_another_split_is_noticed(
@@ -47,9 +50,46 @@ def test_another_split_is_noticed(
 def test_processes_that_split_differently_are_refused(
     folder: Callable[..., Folder], engine: EngineFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(split, "gather_objects", lambda own: [own, own[1:]])
+    monkeypatch.setattr(split, "gather_objects", lambda own: [own, [*own[:2], "another test"]])
     with pytest.raises(ValueError, match="data: the processes have split the images differently"):
         engine(max_steps=1).fit(build("Dskd"), datamodule=folder(seed=0))
+
+
+def test_a_folder_is_known_elsewhere(folder: Callable[..., Folder], tmp_path: Path) -> None:
+    first, other = folder(seed=0), folder(seed=1)
+    shutil.copytree(first.root, tmp_path / "copy")
+    copy = folder(seed=0, root=tmp_path / "copy")
+    for data in (first, other, copy):
+        data.setup()
+    digests = [
+        [split.digest_of(getattr(data, f"{name}_data")) for name in split.SPLITS] for data in (first, other, copy)
+    ]
+    assert digests[0] == digests[2], "as on two machines"
+    assert digests[0][0] != digests[1][0]
+
+
+def test_what_is_not_trained_is_not_noted(folder: Callable[..., Folder], engine: EngineFactory) -> None:
+    model, run = build("Dskd"), engine(max_steps=1)
+    run.fit(model, datamodule=folder(seed=0))
+    noted = model.trained_on
+    assert noted
+    run.fit(model, datamodule=folder(seed=1))
+    assert model.trained_on == noted, "the length was reached before"
+    engine(max_steps=2).fit(model, datamodule=folder(seed=1))
+    assert model.trained_on > noted
+
+
+def test_other_data_modules_are_left_alone(engine: EngineFactory) -> None:
+    class Loader(LightningDataModule):
+        name, category = "loader", ""
+        train_data = SimpleNamespace(samples=[("0.png", 0)])
+
+        def train_dataloader(self) -> DataLoader:
+            return DataLoader(range(2), collate_fn=lambda _: ImageBatch(image=torch.rand(4, 3, 64, 64)))
+
+    model = build("Dskd")
+    engine(max_steps=1).fit(model, datamodule=Loader())
+    assert not model.trained_on
 
 
 def test_the_seed_of_everything_splits(folder: Callable[..., Folder]) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from anomalib_dmdd.models.base.random_state import StepSeeds
 from anomalib_dmdd.seed import let_command_seed
 
 
-def first_number(class_path: str, seed: int | bool, monkeypatch: pytest.MonkeyPatch, **settings: str) -> float:
+def first_number(class_path: str, seed: int | bool, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> float:
     """The first random number after the command has prepared to build a model."""
     monkeypatch.setattr(AnomalibCLI, "before_instantiate_classes", lambda _self: None)
     let_command_seed()
@@ -27,6 +28,16 @@ def test_a_model_of_this_package_is_seeded(monkeypatch: pytest.MonkeyPatch) -> N
     expected = float(torch.rand((), generator=torch.Generator().manual_seed(3)))
     assert first_number("anomalib_dmdd.Dmdd", 3, monkeypatch) == expected
     assert first_number("anomalib_dmdd.Dmdd", seed=False, monkeypatch=monkeypatch) != expected
+
+
+def test_a_random_split_is_seeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    for given, expected in ((None, 3), (7, 7)):
+        data = Namespace(class_path="Folder", init_args=Namespace(seed=given))
+        first_number("anomalib_dmdd.Dmdd", 3, monkeypatch, data=data)
+        assert data.init_args.seed == expected
+    data = Namespace(class_path="DemoParts", init_args=Namespace(root="parts"))
+    first_number("anomalib_dmdd.Dmdd", 3, monkeypatch, data=data)
+    assert data.init_args == Namespace(root="parts")
 
 
 def test_a_model_of_anomalib_is_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Tables of scores of all runs in a folder of results."""
 
+import math
 import os
 import re
 from collections.abc import Iterable
@@ -65,7 +66,9 @@ def read_run(folder: Path) -> pd.DataFrame:
     for name, value in OPTIONAL.items():
         if name not in table:
             table[name] = value
-    return table
+    missing = {"threshold": math.inf, "pixel_threshold": math.inf}  # of raw scores
+    reported: pd.DataFrame = table.replace(missing, 1.0)
+    return reported
 
 
 def _read_table(path: Path) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 import torch
 from anomalib.data.transforms.utils import extract_transforms_by_type
+from anomalib.pre_processing import PreProcessor
 from torch import Tensor, nn
 from torchvision.transforms.v2 import Normalize
 
@@ -22,8 +23,16 @@ class Normalized(nn.Module):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
 
     def take_normalization(self, pre_processor: nn.Module | None) -> None:
-        """Work on images as a pre-processor leaves them; without ``Normalize``, from 0 to 1."""
-        found = extract_transforms_by_type(getattr(pre_processor, "transform", None), Normalize)
+        """Work on images as a pre-processor leaves them.
+
+        Args:
+            pre_processor: Its first ``Normalize`` counts. Anomalib's pre-processor without one, or None, leaves images
+                from 0 to 1. Any other module without one is taken for the normalisation of before.
+        """
+        modules = [] if pre_processor is None else pre_processor.modules()
+        found = [transform for module in modules for transform in extract_transforms_by_type(module, Normalize)]
+        if not found and type(pre_processor) not in (type(None), PreProcessor):
+            return
         mean, std = (found[0].mean, found[0].std) if found else ([0.0], [1.0])
         self._mean.copy_(torch.tensor(mean).view(-1, 1, 1))
         self._std.copy_(torch.tensor(std).view(-1, 1, 1))

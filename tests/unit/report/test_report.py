@@ -90,6 +90,9 @@ def test_runs_keep_their_own_thresholds(results: Path, capsys: pytest.CaptureFix
     said = capsys.readouterr().out
     assert "different thresholds: Bikd/screw 0.5, Bikd/tile 0.1." in said
     assert "Bikd/tile: its images were scored with different thresholds" in said
+    write_table(results / "Bikd/tile/v0/predictions.csv", **table, threshold=np.inf)  # raw scores without a threshold
+    assert main([str(results)]) == 0
+    assert data_of(results / "report.html")["thresholds"] == {"Bikd/screw": 0.5, "Bikd/tile": 1.0}
 
 
 def test_a_page_elsewhere_and_one_run(results: Path, tmp_path: Path) -> None:

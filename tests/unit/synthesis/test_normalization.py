@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 from anomalib.pre_processing import PreProcessor
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.transforms.v2 import Compose, Normalize, Resize
 
 from anomalib_dmdd.synthesis import AnomalySimulator, MildAugmentation
@@ -42,6 +42,23 @@ def test_augmented_pixels_are_those_of_the_default(values: Values) -> None:
     mean, std = (torch.tensor(numbers)[:, None, None] for numbers in (MEAN, STD))
     expected = MildAugmentation()(Normalize(MEAN, STD)(pixels)) * std + mean
     torch.testing.assert_close(pixels_after(MildAugmentation(), pixels, values), expected, rtol=0, atol=2e-6)
+
+
+class Own(nn.Module):
+    """A pre-processor of a user."""
+
+    def __init__(self, normalize: Normalize | None = None) -> None:
+        super().__init__()
+        self.normalize = normalize
+
+
+def test_a_pre_processor_of_ones_own() -> None:
+    simulator = AnomalySimulator()
+    simulator.take_normalization(Own())
+    assert simulator._mean.flatten().tolist() == pytest.approx(MEAN), "nothing is known"
+    simulator.take_normalization(Own(Normalize([0.1] * 3, [0.2] * 3)))
+    assert simulator._mean.flatten().tolist() == pytest.approx([0.1] * 3)
+    assert simulator._std.flatten().tolist() == pytest.approx([0.2] * 3)
 
 
 def test_without_a_pre_processor_images_are_from_0_to_1() -> None:

@@ -79,58 +79,6 @@ def restore_settings(model: "DistillationMixin", checkpoint: Mapping[str, Any], 
     _adopt_post_processor(model, found["post_processor"])
 
 
-class AskedSettings:
-    """What a user asked for of pre- and post-processor, before a checkpoint brings its own.
-
-    Anomalib lets those of the checkpoint win without a word.
-
-    Args:
-        model: The model that is about to take a checkpoint.
-    """
-
-    def __init__(self, model: "DistillationMixin") -> None:
-        self._pre, self._post = model.pre_processor, model.post_processor
-        usual = type(model).configure_pre_processor(model.input_size)  # type: ignore[attr-defined]  # of AnomalibModule
-        self._pre_settings = _differing(_settings(self._pre), _settings(usual))
-        self._post_settings = _differing(_settings(self._post), _usual_settings(self._post))
-
-    def refuse_lost(self, model: "DistillationMixin", checkpoint: Mapping[str, Any]) -> None:
-        """Refuse a checkpoint that has replaced what was asked for.
-
-        Raises:
-            ValueError: If it has.
-        """
-        enabled = checkpoint.get("anomalib_components_enabled", {})
-        if self._pre is None and enabled.get("pre_processor"):
-            raise ValueError("pre_processor: the checkpoint was trained with one, but none was asked for.")
-        for name, asked, component in (
-            ("pre_processor", self._pre_settings, model.pre_processor),
-            ("post_processor", self._post_settings, model.post_processor),
-        ):
-            for setting, value in _differing(asked, _settings(component)).items():
-                raise ValueError(
-                    f"{name}: the checkpoint was trained with {setting}={_settings(component).get(setting)}, but "
-                    f"{value} was asked for."
-                )
-
-
-def _settings(component: object) -> dict[str, Any]:
-    """What Anomalib stores of a pre- or post-processor."""
-    return dict(component.checkpoint_config()) if hasattr(component, "checkpoint_config") else {}
-
-
-def _usual_settings(component: object) -> dict[str, Any]:
-    """Settings of a component that was made without arguments; empty if that is not possible."""
-    try:
-        return _settings(type(component)())
-    except TypeError:
-        return {}
-
-
-def _differing(settings: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if name not in others or value != others[name]}
-
-
 def refuse_other_model(cls: type, path: object) -> None:
     """Refuse a checkpoint of another model, whose arguments a class would complain about.
 

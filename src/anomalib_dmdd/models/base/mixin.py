@@ -19,9 +19,9 @@ from torch.optim import Optimizer
 from anomalib_dmdd.models.components import DistillationModel, Teacher
 from anomalib_dmdd.synthesis import AnomalySimulator, MildAugmentation
 
+from .asked_settings import AskedSettings
 from .checkpoint import (
     CHECKPOINT_KEY,
-    AskedSettings,
     describe,
     own_version,
     refuse_other_model,
@@ -315,16 +315,16 @@ class DistillationMixin(ExportMixin, TilesMixin, SplitMixin, LastModelMixin):  #
             return
         trainer = self._trainer
         resume = trainer is not None and trainer.training
-        settings = AskedSettings(self)
+        asked, size = AskedSettings(self), self.input_size
         restore_settings(self, checkpoint, resume=resume)
-        asked = self.input_size
         super().on_load_checkpoint(checkpoint)
-        settings.refuse_lost(self, checkpoint)
-        if self.input_size == asked:
-            return
-        if resume or self.hparams.get("image_size") is not None:
-            trained, wanted = (tuple(size or ()) for size in (self.input_size, asked))
+        asked.keep_transforms(self)
+        if self.input_size != size and (resume or asked.own_pre_processor):
+            trained, wanted = (tuple(sides or ()) for sides in (self.input_size, size))
             raise ValueError(f"image_size: the checkpoint was trained with {trained}, but {wanted} was asked for.")
+        asked.check(self, checkpoint)
+        if self.input_size == size:
+            return
         if trainer is not None and isinstance(data := getattr(trainer, "datamodule", None), AnomalibDataModule):
             data.setup(trainer.state.fn)  # its images were to be resized to the other size
 
