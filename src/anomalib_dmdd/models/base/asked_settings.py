@@ -34,7 +34,7 @@ class AskedSettings:
         }
 
     def keep_transforms(self, model: "DistillationMixin") -> None:
-        """Give the pre-processor of a model its transforms back if the checkpoint could not store them."""
+        """Give a pre-processor its transforms back if the checkpoint could not store them."""
         if self._transforms["transform"] is not None and getattr(model.pre_processor, "transform", self) is None:
             for name, transform in self._transforms.items():
                 setattr(model.pre_processor, name, transform)
@@ -79,7 +79,7 @@ def _same(first: Any, second: Any) -> bool:  # noqa: ANN401
 
 
 def _usual(component: object) -> dict[str, Any]:
-    """Settings of a component without arguments, of its own class or the nearest one that can be made so."""
+    """Settings of a component without arguments, of the nearest class that can be made so."""
     for cls in type(component).__mro__:
         try:
             return stored(cls())

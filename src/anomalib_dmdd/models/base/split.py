@@ -97,7 +97,7 @@ class SplitMixin(LightningModule):
 
 
 def number(path: str | Path) -> int:
-    """Number of 64 bits of an image, from its path and the size of its file."""
+    """Number of 64 bits, from path and size of a file."""
     parent, name = os.path.split(path)
     size = Path(path).stat().st_size if Path(path).is_file() else 0
     digest = blake2b(f"{_resolved(parent)}/{name} {size}".encode(), digest_size=8).digest()
