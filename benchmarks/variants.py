@@ -62,6 +62,15 @@ class DmddWithFullGuidance(_Changed, Dmdd):
         self.loss = DmddLoss(guidance=1.0)
 
 
+class DmddWithLateGuidance(Dmdd):
+    """DMDD whose normality branch learns from anomalous copies from a fifth of the training on, fully from three fifths."""
+
+    def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> Tensor:
+        """Set the guidance and learn."""
+        self.loss.guidance = 0.3 * min(1.0, max(0.0, (self.training_progress - 0.2) / 0.4))
+        return super().training_step(batch, *args, **kwargs)
+
+
 class DmddWithMedian(_Changed, Dmdd):
     """DMDD that divides a map by its median where that is above the limit of normal images."""
 
@@ -325,6 +334,7 @@ VARIANTS: dict[str, dict[str, Any]] = (
         "Dmdd with flat loss": {"class_path": "variants.DmddWithFlatLoss"},
         "Dmdd without guidance": {"class_path": "variants.DmddWithoutGuidance"},
         "Dmdd with full guidance": {"class_path": "variants.DmddWithFullGuidance"},
+        "Dmdd with late guidance": {"class_path": "variants.DmddWithLateGuidance"},
         "Dmdd with median": {"class_path": "variants.DmddWithMedian"},
         "Dmdd with weight decay": {"class_path": "variants.DmddWithWeightDecay"},
         "Dmdd with more dropout": {"class_path": "variants.DmddWithMoreDropout"},
