@@ -63,7 +63,7 @@ class DmddWithFullGuidance(_Changed, Dmdd):
 
 
 class DmddWithLateGuidance(Dmdd):
-    """DMDD whose normality branch learns from anomalous copies from a fifth of the training on, fully from three fifths."""
+    """DMDD whose guidance starts after a fifth of the training, and is full after three fifths."""
 
     def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> Tensor:
         """Set the guidance and learn."""
