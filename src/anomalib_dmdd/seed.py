@@ -6,7 +6,6 @@ Anomalib 2.7 declares the option, but never reads it. Its own models keep that b
 import os
 import sys
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import TYPE_CHECKING
 from zlib import crc32
 
@@ -79,6 +78,8 @@ def _shared_seed(checkpoint: str | Path | None) -> int | None:
 
 def _seed_of(checkpoint: Path) -> int | None:
     """Seed of the training that wrote a checkpoint; None if it cannot be read."""
+    from pickle import UnpicklingError  # noqa: PLC0415
+
     import torch  # noqa: PLC0415
 
     from .models.base.random_state import StepSeeds  # noqa: PLC0415

@@ -73,10 +73,11 @@ def test_a_checkpoint_of_tiles_needs_no_size_but_its_tiles(parts: DemoParts, eng
     )
     assert seen == [side]
     assert default.model.tiler is not None
+    same, checkpoint = {"size": (side, side)}, {"ckpt_path": training.best_model_path}
     with pytest.raises(ValueError, match="tiles: the model was trained with 288x288, but has none now"):
-        engine().predict(build("Dskd"), datamodule=parts, ckpt_path=training.best_model_path)
+        engine().predict(build("Dskd", **same), datamodule=parts, **checkpoint)
     other = TilerConfigurationCallback(enable=True, tile_size=side, stride=side // 2, remove_border_count=8)
     with pytest.raises(ValueError, match="but has 288x288, stride 144x144, remove_border_count 8 now"):
-        engine(callbacks=[other]).predict(build("Dskd"), datamodule=parts, ckpt_path=training.best_model_path)
+        engine(callbacks=[other]).predict(build("Dskd", **same), datamodule=parts, **checkpoint)
     with pytest.raises(ValueError, match=r"trained on tiles\. Only the commands of Anomalib can cut them"):
         load_trained(Path(training.best_model_path))

@@ -93,6 +93,7 @@ def test_a_variant_differs_from_its_default_in_what_its_name_says(name: str) -> 
     assert ("mobilenetv2" in model.hparams["backbone"]) == ("MobileNetV2" in name)
     assert isinstance(model, getattr(anomalib_dmdd, name.split(maxsplit=1)[0]))
     assert hasattr(model, "_change") == isinstance(model, variants._Changed), "else nothing changes"
-    own_class = isinstance(model, variants._Augmented) or not (settings or "precision" in name)
+    own_class = isinstance(model, variants._Augmented | variants._Rated) or not (settings or "precision" in name)
     assert (type(model).__module__ == "variants") == own_class
     assert ("configure_optimizers" in vars(type(model)) and own_class) == ("weight decay" in name)
+    assert getattr(model, "factor", 1) == (2 if "twice the rate" in name else 0.4 if "0.4 of the rate" in name else 1)
