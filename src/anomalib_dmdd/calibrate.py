@@ -118,9 +118,8 @@ def report(old: dict[str, float], new: dict[str, float], post_processor: Distill
         print(f"{above} of {len(good)} good images lie above the threshold of before. Are all of them good, and of the")
         print("part that the model was trained with? If so, the change may be too large: train again.")
     limit = float(post_processor.normalized_image_threshold)
-    if not post_processor.enable_normalization:
-        print(f"A file exported before gives the same verdicts with inspector.py --threshold {limit:.7g}")
-    elif limit < 1 and old["image"] > 0:  # not without a threshold, which is NaN
+    # inspector.py takes no threshold of raw scores; without a threshold the old one is NaN.
+    if post_processor.enable_normalization and limit < 1 and old["image"] > 0:
         squared = (new["image"] / old["image"]) ** 2 * limit / (1 - limit)
         limit = squared / (1 + squared)
         print(f"A file exported before gives the same verdicts with inspector.py --threshold {limit:.7g}")

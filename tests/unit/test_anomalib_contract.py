@@ -14,7 +14,7 @@ import pytest
 import timm
 import torch
 from anomalib.cli.cli import AnomalibCLI
-from anomalib.data import MVTecAD
+from anomalib.data import AnomalibDataModule, MVTecAD
 from anomalib.engine import Engine
 from anomalib.models import AnomalibModule, Stfpm
 from anomalib.post_processing import PostProcessor
@@ -30,6 +30,7 @@ from anomalib_dmdd.models import __all__ as models
     [
         (anomalib.models, "ALLOWED_MODULES"),
         (AnomalibCLI, "before_instantiate_classes"),
+        (AnomalibDataModule, "_update_subset_augmentations"),
         (AnomalibCLI, "init_parser"),
         (AnomalibModule, "_accuracy_control_quantization_ov"),
         (AnomalibModule, "_post_training_quantization_ov"),

@@ -42,7 +42,7 @@ class MildAugmentation(Normalized):
         """Augment normalised images.
 
         Args:
-            images: Images ``(N, 3, H, W)``.
+            images: Normalised images ``(N, 3, H, W)``.
 
         Returns:
             Augmented images, of the same shape and type.

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from .mixin import DistillationMixin
 
@@ -75,7 +77,7 @@ def _same(first: Any, second: Any) -> bool:  # noqa: ANN401
     try:
         return bool(first == second) or repr(first) == repr(second)
     except (RuntimeError, ValueError):  # tensors and arrays of several values
-        return repr(first) == repr(second)
+        return np.array_equal(first, second)
 
 
 def _usual(component: object) -> dict[str, Any]:

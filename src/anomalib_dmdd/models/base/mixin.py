@@ -44,6 +44,7 @@ from .length import (
     training_progress,
 )
 from .map_files import MapFiles
+from .normalization import normalization_of
 from .post_processor import DistillationPostProcessor
 from .prediction_table import PredictionTable
 from .random_state import StepSeeds
@@ -128,10 +129,10 @@ class DistillationMixin(ExportMixin, TilesMixin, SplitMixin, LastModelMixin):  #
         super().on_fit_start()
         self.trained_with = training_facts(getattr(self.trainer, "datamodule", None), self.model.tiler)
         self.model.load_pretrained()
-        if self.augmentation is not None:
-            self.augmentation.take_normalization(self.pre_processor)
+        if (values := normalization_of(self.pre_processor)) is not None:
+            for part in filter(None, (self.augmentation, getattr(self, "simulator", None))):
+                part.set_normalization(*values)
         if isinstance(simulator := getattr(self, "simulator", None), AnomalySimulator):
-            simulator.take_normalization(self.pre_processor)
             simulator.load_textures()
             simulator.load_known_defects(self.input_size or (256, 256))
             if simulator.known_defects is not None:

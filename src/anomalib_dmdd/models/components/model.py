@@ -1,5 +1,6 @@
 """The base class of the three networks."""
 
+from abc import ABC, abstractmethod
 from typing import Any, Protocol
 
 import torch
@@ -25,7 +26,7 @@ class Tiler(Protocol):
         """Images ``(N, C, H, W)`` of tiles ``(N * T, C, h, w)``."""
 
 
-class DistillationModel(nn.Module):
+class DistillationModel(nn.Module, ABC):
     """Network with a pre-trained teacher, whose weights are put in place when training starts.
 
     In training mode ``forward`` returns the features that the loss needs; in evaluation mode it returns an
@@ -73,6 +74,7 @@ class DistillationModel(nn.Module):
         """Fit a random teacher to images ``(N, 3, H, W)``, see :meth:`Teacher.calibrate`."""
         self.teacher.calibrate(images)
 
+    @abstractmethod
     def layer_distances(self, images: Tensor) -> dict[str, list[Tensor]]:
         """Distance maps of each branch or student, by its name.
 
@@ -82,7 +84,6 @@ class DistillationModel(nn.Module):
         Returns:
             For each branch one map ``(N, 1, h_k, w_k)`` per layer of the teacher, shallow to deep.
         """
-        raise NotImplementedError
 
 
 def _tile_for_evaluation(network: DistillationModel, images: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
