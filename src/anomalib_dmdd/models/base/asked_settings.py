@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from .mixin import DistillationMixin
+    from .checkpoint_mixin import CheckpointMixin
 
 TRANSFORMS = ("transform", "export_transform")
 """What Anomalib's pre-processor loses if a checkpoint could not store it."""
@@ -24,7 +24,7 @@ class AskedSettings:
         model: The model that is about to take a checkpoint.
     """
 
-    def __init__(self, model: "DistillationMixin") -> None:
+    def __init__(self, model: "CheckpointMixin") -> None:
         self._pre = model.pre_processor
         self._transforms = {name: getattr(self._pre, name, None) for name in TRANSFORMS}
         pre = stored(self._pre)
@@ -35,13 +35,13 @@ class AskedSettings:
             "post_processor": differing(stored(model.post_processor), _usual(model.post_processor)),
         }
 
-    def keep_transforms(self, model: "DistillationMixin") -> None:
+    def keep_transforms(self, model: "CheckpointMixin") -> None:
         """Give a pre-processor its transforms back if the checkpoint could not store them."""
         if self._transforms["transform"] is not None and getattr(model.pre_processor, "transform", self) is None:
             for name, transform in self._transforms.items():
                 setattr(model.pre_processor, name, transform)
 
-    def check(self, model: "DistillationMixin", checkpoint: Mapping[str, Any]) -> None:
+    def check(self, model: "CheckpointMixin", checkpoint: Mapping[str, Any]) -> None:
         """Refuse a checkpoint that has replaced what was asked for.
 
         Args:

@@ -16,7 +16,7 @@ from anomalib_dmdd.models.components import Tiler
 from .tiles import describe_tiles
 
 if TYPE_CHECKING:
-    from .mixin import DistillationMixin
+    from .checkpoint_mixin import CheckpointMixin
 
 CHECKPOINT_KEY = "anomalib_dmdd"
 """Where a checkpoint holds this: plain strings, so that it loads with ``weights_only=True``."""
@@ -37,7 +37,7 @@ def own_version() -> str:
         return "unknown"
 
 
-def describe(model: "DistillationMixin") -> dict[str, str]:
+def describe(model: "CheckpointMixin") -> dict[str, str]:
     """Class names of a model and its parts, and the facts of its training."""
     return {
         **model.trained_with,
@@ -55,7 +55,7 @@ def training_facts(datamodule: object, tiler: Tiler | None) -> dict[str, str]:
     return {"dataset": " ".join(filter(None, names)) or "unknown", "trained": date.today().isoformat(), **tiles}
 
 
-def restore_settings(model: "DistillationMixin", checkpoint: Mapping[str, Any], *, resume: bool) -> None:
+def restore_settings(model: "CheckpointMixin", checkpoint: Mapping[str, Any], *, resume: bool) -> None:
     """Rebuild a model as its checkpoint was trained, where the user asked for nothing else.
 
     Arguments that the user left at their default take the values of the checkpoint. So do not those of a training that
@@ -98,7 +98,7 @@ def refuse_other_model(cls: type, path: object) -> None:
         raise ValueError(f"The checkpoint holds {found}, but the model to load it into is {cls.__name__}.")
 
 
-def _adopt_arguments(model: "DistillationMixin", trained: Mapping[str, Any], *, resume: bool) -> None:
+def _adopt_arguments(model: "CheckpointMixin", trained: Mapping[str, Any], *, resume: bool) -> None:
     signature = inspect.signature(type(model)).parameters
     for name in TRAINING if resume else ():
         if name in signature and name in trained and str(trained[name]) != str(model.hparams[name]):
@@ -124,7 +124,7 @@ def _adopt_arguments(model: "DistillationMixin", trained: Mapping[str, Any], *, 
         model.hparams.update(changed)
 
 
-def _adopt_post_processor(model: "DistillationMixin", path: str) -> None:
+def _adopt_post_processor(model: "CheckpointMixin", path: str) -> None:
     current = model.post_processor
     if current is None or _path(type(current)) == path:
         return

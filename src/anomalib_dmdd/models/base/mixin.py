@@ -7,10 +7,9 @@ from typing import Any, ClassVar
 
 import torch
 from anomalib import LearningType
-from anomalib.data import AnomalibDataModule, Batch
+from anomalib.data import Batch
 from anomalib.pre_processing import PreProcessor
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import GradientAccumulationScheduler, StochasticWeightAveraging, WeightAveraging
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
@@ -19,21 +18,13 @@ from torch.optim import Optimizer
 from anomalib_dmdd.models.components import DistillationModel, Teacher
 from anomalib_dmdd.synthesis import AnomalySimulator, MildAugmentation
 
-from .asked_settings import AskedSettings
-from .checkpoint import (
-    CHECKPOINT_KEY,
-    describe,
-    own_version,
-    refuse_other_model,
-    restore_settings,
-    training_facts,
-)
+from .checkpoint import training_facts
 from .checkpoint_file import keep_checkpoints_complete
+from .checkpoint_mixin import CheckpointMixin
 from .export import ExportMixin
 from .finite import FiniteGuard
 from .holdout import ensure_validation_images
 from .images import ImageFileReport
-from .last_model import LastModelMixin
 from .length import (
     DefaultLength,
     claim_interval,
@@ -56,13 +47,14 @@ from .split import SplitMixin
 from .tested_images import refuse_tested_defects
 from .tiles import TilesMixin
 from .time_left import TimeLeft
+from .trainer_checks import refuse_callbacks, refuse_precision
 from .training_images import report_training_images
 from .visualizer import VerdictVisualizer
 
 logger = logging.getLogger(__name__)
 
 
-class DistillationMixin(ExportMixin, TilesMixin, SplitMixin, LastModelMixin):  # type: ignore[misc]  # LightningModule has a to_onnx, too
+class DistillationMixin(CheckpointMixin, ExportMixin, TilesMixin, SplitMixin):
     """Mixin for models that must also be direct subclasses of ``AnomalibModule``.
 
     Attributes:
@@ -71,12 +63,10 @@ class DistillationMixin(ExportMixin, TilesMixin, SplitMixin, LastModelMixin):  #
         augmentation: Applied to each training batch; ``None`` leaves the images as they are.
         validate_every_n_epochs: Epochs between validations; None leaves the choice to trainer and default length.
         check_training_images: Whether the training images are scored at the end of a training.
-        written_by: Version of this package that wrote the loaded checkpoint, if one was loaded.
     """
 
     default_length: ClassVar[DefaultLength] = DefaultLength(steps=5000)
     model: DistillationModel
-    written_by: str | None = None
     pre_processor: nn.Module | None
     augmentation: MildAugmentation | None
     input_size: tuple[int, int] | None
@@ -84,7 +74,6 @@ class DistillationMixin(ExportMixin, TilesMixin, SplitMixin, LastModelMixin):  #
     check_training_images: bool = True
     _takes_default_length = False
     _sets_interval = False
-    _finite: FiniteGuard
     _time_progress: float | None = None
 
     @property
@@ -113,10 +102,10 @@ class DistillationMixin(ExportMixin, TilesMixin, SplitMixin, LastModelMixin):  #
     def setup(self, stage: str) -> None:
         """Ensure that there are images to validate with, and that no checkpoint is truncated."""
         super().setup(stage)
-        self._check_precision()
+        refuse_precision(self.trainer)
         self._finite = FiniteGuard()
         if stage == "fit":
-            self._refuse_callbacks()
+            refuse_callbacks(self.trainer)
             keep_checkpoints_complete(self.trainer)
             ensure_validation_images(self.trainer)
 
@@ -229,37 +218,6 @@ class DistillationMixin(ExportMixin, TilesMixin, SplitMixin, LastModelMixin):  #
         if size and isinstance(self.post_processor, DistillationPostProcessor):
             self.post_processor.check_size(size)
 
-    def _check_precision(self) -> None:
-        """Refuse precisions of the weights for which Anomalib does not convert the images.
-
-        Raises:
-            ValueError: If the weights are in half or double precision.
-        """
-        if (precision := str(self.trainer.precision)) in {"16-true", "bf16-true", "64-true"}:
-            raise ValueError(
-                f"trainer.precision: {precision} is not possible, because Anomalib leaves images in single "
-                "precision. Choose 32-true, bf16-mixed or 16-mixed."
-            )
-
-    def _refuse_callbacks(self) -> None:
-        """Refuse callbacks that would spoil the thresholds or the schedule.
-
-        Raises:
-            ValueError: If the trainer has one.
-        """
-        averages = (
-            "would average thresholds and batch statistics with the weights. Leave it out: the learning rates fall to "
-            "zero instead."
-        )
-        steps = (
-            "would change the number of steps during the training, and with it the learning rates. Take "
-            "--trainer.accumulate_grad_batches with one number."
-        )
-        reasons = {WeightAveraging: averages, StochasticWeightAveraging: averages, GradientAccumulationScheduler: steps}
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            if reason := next((reasons[kind] for kind in reasons if isinstance(callback, kind)), None):
-                raise ValueError(f"{type(callback).__name__} {reason}")
-
     def augmented(self, images: Tensor) -> Tensor:
         """Mildly augmented images ``(N, 3, H, W)``, unless the data module augments them."""
         own = getattr(getattr(self.trainer, "datamodule", None), "train_augmentations", None)
@@ -286,64 +244,6 @@ class DistillationMixin(ExportMixin, TilesMixin, SplitMixin, LastModelMixin):  #
         """Callbacks of Anomalib, and our own."""
         own = [ImageFileReport(), StepSeeds(), EqualReplicas(), TimeLeft(), PredictionTable(), MapFiles(), RunSummary()]
         return [*super().configure_callbacks(), *own]
-
-    @classmethod
-    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        """Load a trained model, with the arguments of Lightning's method.
-
-        Raises:
-            ValueError: If the checkpoint is of another model.
-        """
-        try:
-            return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
-        except (TypeError, ValueError):
-            refuse_other_model(cls, checkpoint_path)
-            raise
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store what the checkpoint needs to be recognised; refuse to store broken weights."""
-        self._finite.check_weights(self.model)
-        super().on_save_checkpoint(checkpoint)
-        checkpoint[CHECKPOINT_KEY] = describe(self)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the settings of the checkpoint, or refuse it.
-
-        Raises:
-            ValueError: If the checkpoint contradicts what the user asked for.
-        """
-        if self.keeps_trained(checkpoint):
-            return
-        trainer = self._trainer
-        resume = trainer is not None and trainer.training
-        asked, size = AskedSettings(self), self.input_size
-        restore_settings(self, checkpoint, resume=resume)
-        super().on_load_checkpoint(checkpoint)
-        asked.keep_transforms(self)
-        if self.input_size != size and (resume or asked.own_pre_processor):
-            trained, wanted = (tuple(sides or ()) for sides in (self.input_size, size))
-            raise ValueError(f"image_size: the checkpoint was trained with {trained}, but {wanted} was asked for.")
-        asked.check(self, checkpoint)
-        if self.input_size == size:
-            return
-        if trainer is not None and isinstance(data := getattr(trainer, "datamodule", None), AnomalibDataModule):
-            data.setup(trainer.state.fn)  # its images were to be resized to the other size
-
-    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        """Load weights, with the arguments of torch's method.
-
-        Raises:
-            ValueError: If they do not fit, and another version of the package wrote the checkpoint.
-        """
-        try:
-            return super().load_state_dict(*args, **kwargs)
-        except RuntimeError as error:
-            if self.written_by in (None, own_version()):
-                raise
-            raise ValueError(
-                f"The checkpoint was written by {self.written_by} of anomalib-dmdd, and its weights do not fit "
-                f"{type(self).__name__} of {own_version()}. Install that version, or train again."
-            ) from error
 
     def validation_step(self, batch: Batch, *args: Any, **kwargs: Any) -> Batch:
         """Predict the raw maps of a batch."""

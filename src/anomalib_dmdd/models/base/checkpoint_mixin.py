@@ -1,0 +1,88 @@
+"""How a model is saved in a checkpoint, and loaded from one."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from anomalib.data import AnomalibDataModule
+from torch import nn
+
+from anomalib_dmdd.models.components import DistillationModel
+
+from .asked_settings import AskedSettings
+from .checkpoint import CHECKPOINT_KEY, describe, own_version, refuse_other_model, restore_settings
+from .finite import FiniteGuard
+from .last_model import LastModelMixin
+
+
+class CheckpointMixin(LastModelMixin):
+    """Mixin that recognises checkpoints, takes their settings, and refuses those that do not fit.
+
+    Attributes:
+        written_by: Version of this package that wrote the loaded checkpoint, if one was loaded.
+        trained_with: Facts of the training.
+    """
+
+    written_by: str | None = None
+    trained_with: Mapping[str, str]
+    model: DistillationModel
+    pre_processor: nn.Module | None
+    input_size: tuple[int, int] | None
+    _finite: FiniteGuard
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """Load a trained model, with the arguments of Lightning's method.
+
+        Raises:
+            ValueError: If the checkpoint is of another model.
+        """
+        try:
+            return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
+        except (TypeError, ValueError):
+            refuse_other_model(cls, checkpoint_path)
+            raise
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store what the checkpoint needs to be recognised; refuse to store broken weights."""
+        self._finite.check_weights(self.model)
+        super().on_save_checkpoint(checkpoint)
+        checkpoint[CHECKPOINT_KEY] = describe(self)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the settings of the checkpoint, or refuse it.
+
+        Raises:
+            ValueError: If the checkpoint contradicts what the user asked for.
+        """
+        if self.keeps_trained(checkpoint):
+            return
+        trainer = self._trainer
+        resume = trainer is not None and trainer.training
+        asked, size = AskedSettings(self), self.input_size
+        restore_settings(self, checkpoint, resume=resume)
+        super().on_load_checkpoint(checkpoint)
+        asked.keep_transforms(self)
+        if self.input_size != size and (resume or asked.own_pre_processor):
+            trained, wanted = (tuple(sides or ()) for sides in (self.input_size, size))
+            raise ValueError(f"image_size: the checkpoint was trained with {trained}, but {wanted} was asked for.")
+        asked.check(self, checkpoint)
+        if self.input_size == size:
+            return
+        if trainer is not None and isinstance(data := getattr(trainer, "datamodule", None), AnomalibDataModule):
+            data.setup(trainer.state.fn)  # its images were to be resized to the other size
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """Load weights, with the arguments of torch's method.
+
+        Raises:
+            ValueError: If they do not fit, and another version of the package wrote the checkpoint.
+        """
+        try:
+            return super().load_state_dict(*args, **kwargs)
+        except RuntimeError as error:
+            if self.written_by in (None, own_version()):
+                raise
+            raise ValueError(
+                f"The checkpoint was written by {self.written_by} of anomalib-dmdd, and its weights do not fit "
+                f"{type(self).__name__} of {own_version()}. Install that version, or train again."
+            ) from error
