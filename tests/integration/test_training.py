@@ -235,3 +235,10 @@ def test_weights_in_other_than_single_precision_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=f"trainer.precision: {precision} is not possible"):
         engine(max_steps=1, precision=precision).fit(build("Dskd"), datamodule=parts)
+
+
+def test_a_compiled_copy_of_the_network_is_refused(parts: DemoParts, engine: EngineFactory) -> None:
+    model = build("Dskd")
+    model.model = torch.compile(model.model)
+    with pytest.raises(ValueError, match=r"Call model\.model\.compile\(\) instead"):
+        engine(max_steps=1).fit(model, datamodule=parts)

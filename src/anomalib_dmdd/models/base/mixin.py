@@ -100,12 +100,21 @@ class DistillationMixin(CheckpointMixin, ExportMixin, TilesMixin, SplitMixin):
         LightningModule.trainer.fset(self, trainer)  # type: ignore[attr-defined]
 
     def setup(self, stage: str) -> None:
-        """Ensure that there are images to validate with, and that no checkpoint is truncated."""
+        """Ensure that there are images to validate with, and that checkpoints are complete and can be loaded.
+
+        Raises:
+            ValueError: If trainer or network do not allow it.
+        """
         super().setup(stage)
         refuse_precision(self.trainer)
         self._finite = FiniteGuard()
         if stage == "fit":
             refuse_callbacks(self.trainer)
+            if hasattr(self.model, "_orig_mod"):
+                raise ValueError(
+                    "model.model: torch.compile() wraps the network, and its weights get names that no model can load. "
+                    "Call model.model.compile() instead, which keeps them."
+                )
             keep_checkpoints_complete(self.trainer)
             ensure_validation_images(self.trainer)
 
