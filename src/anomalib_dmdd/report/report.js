@@ -6,6 +6,7 @@ const images = data.images;  // sorted by score, highest first
 const hasLabels = images.some((image) => image.known !== null);
 const TEXT = { missed: "missed defect", alarm: "false alarm", defect: "defective", pass: "good" };
 const BARS = 50;
+const TOP = Math.max(1, data.threshold, images[0].score);  // above 1 for raw scores
 let threshold = data.threshold;
 let opened = -1;
 
@@ -61,7 +62,7 @@ function makeCard(image, index) {
 function drawHistogram() {
   const counts = Array.from({ length: BARS }, () => ({ good: 0, defective: 0, unknown: 0 }));
   for (const image of images.filter(isChosen)) {
-    counts[Math.min(BARS - 1, Math.floor(image.score * BARS))][labelOf(image)] += 1;
+    counts[Math.min(BARS - 1, Math.floor(image.score / TOP * BARS))][labelOf(image)] += 1;
   }
   const highest = Math.max(1, ...counts.map((bar) => bar.good + bar.defective + bar.unknown));
   $("histogram").replaceChildren(...counts.map((bar) => {
@@ -102,7 +103,7 @@ function update() {
 }
 
 function setThreshold(value) {
-  threshold = Math.min(1, Math.max(0, value));
+  threshold = Math.min(TOP, Math.max(0, value));
   $("slider").value = threshold;
   if (document.activeElement !== $("number")) $("number").value = +threshold.toFixed(6);
   $("command").value = `${data.command} --threshold ${+threshold.toFixed(6)}`;
@@ -162,6 +163,9 @@ $("run-label").hidden = $("run").length < 3;
 fill($("folder"), images.map((image) => image.folder));
 const cards = images.map(makeCard);
 $("images").append(...cards);
+$("slider").max = $("number").max = TOP;
+$("slider").step = TOP / 1000;
+$("top").textContent = +TOP.toFixed(3);
 drawHistogram();
 setThreshold(data.threshold);
 

@@ -148,24 +148,26 @@ pictures[0].decode().then(() => pictures[0].naturalWidth, () => 0).then((width) 
 """
 
 
-def test_the_page_in_a_browser(results: Path, tmp_path: Path) -> None:
+def run_in_a_browser(page: Path, script: str, profile: Path) -> Any:  # noqa: ANN401  # whatever the script tells
+    """What a script on the page leaves in its body, between RESULT and END; skips without a browser."""
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         pytest.skip(f"no browser found: {', '.join(BROWSERS)}")
-    assert main([str(results)]) == 0
-    page = results / "report.html"
-    page.write_text(page.read_text().replace("</body>", f"<script>{ACTIONS}</script></body>"))
-    options = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--virtual-time-budget=3000",
-        f"--user-data-dir={tmp_path}",
-    ]
+    page.write_text(page.read_text().replace("</body>", f"<script>{script}</script></body>"))
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000"]
     done = subprocess.run(
-        [browser, *options, "--dump-dom", page.as_uri()], capture_output=True, text=True, check=False, timeout=60
+        [browser, *options, f"--user-data-dir={profile}", "--dump-dom", page.as_uri()],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
-    answer = json.loads(html.unescape(re.findall(r"RESULT(.*)END", done.stdout)[-1]))
+    return json.loads(html.unescape(re.findall(r"RESULT(.*)END", done.stdout)[-1]))
+
+
+def test_the_page_in_a_browser(results: Path, tmp_path: Path) -> None:
+    assert main([str(results)]) == 0
+    answer = run_in_a_browser(results / "report.html", ACTIONS, tmp_path)
     assert answer["told"] == [
         ["1", "1", "2", 6],  # at 0.5
         ["0", "1", "3", 6],  # at 0.35
@@ -180,3 +182,15 @@ def test_the_page_in_a_browser(results: Path, tmp_path: Path) -> None:
     assert answer["next"] == "new/5.png"
     assert answer["line"].endswith("--threshold 0.85")
     assert answer["title"].endswith("6 images"), "markup in a file name ran as a script"
+
+
+def test_the_slider_reaches_raw_scores_above_one(results: Path, tmp_path: Path) -> None:
+    table = results / "Bikd/tile/v0/predictions.csv"
+    write_table(table, **pd.read_csv(table).assign(score=[7.5, 2.0], threshold=3.0))
+    assert main([str(results / "Bikd/tile/v0")]) == 0
+    script = """
+    const told = [$("slider").max, $("slider").value, $("number").value, $("called").textContent];
+    document.body.textContent = `RESULT${JSON.stringify(told)}END`;
+    """
+    page = results / "Bikd/tile/v0/report.html"
+    assert run_in_a_browser(page, script, tmp_path) == ["7.5", "3", "3", "1"]
