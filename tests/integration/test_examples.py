@@ -110,3 +110,20 @@ def test_compare_models(demo_root: Path, tmp_path: Path) -> None:
     choose = load("compare_models").choose
     assert choose(options, at_most_ms=60_000) == "Padim"
     assert choose(options, at_most_ms=0) is None
+
+
+def test_compare_models_chooses_nothing_after_a_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "results.csv").write_text("model,error,torch_ms,openvino_fp32_ms,image_AUROC\nOld,,1,1,1\n")
+    with pytest.raises(SystemExit, match="2"):
+        load("compare_models").choose(["--models", "Dmddd", "--out", str(tmp_path)], at_most_ms=60)
+    assert "There is no 'Dmddd'" in capsys.readouterr().out
+
+
+def test_compare_models_leaves_out_what_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    example = load("compare_models")
+    monkeypatch.setattr(example, "main", lambda _: 1)
+    (tmp_path / "results.csv").write_text(
+        "model,category,status,error,torch_ms,openvino_fp32_ms,image_AUROC\n"
+        "A,easy,ok,,1,1,1.0\nA,hard,failed,no memory,,,\nB,easy,ok,,1,1,0.9\nB,hard,ok,,1,1,0.7\n"
+    )
+    assert example.choose(["--models", "A", "B", "--out", str(tmp_path)], at_most_ms=60) == "B"

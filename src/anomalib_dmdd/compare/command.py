@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from filelock import FileLock
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
 from rich.console import Console
@@ -112,10 +113,12 @@ def _compare(settings: Namespace, console: Console) -> int:
 
 def _record_start(out: Path, about: dict[str, Any]) -> None:
     """Add this start to the list, because earlier starts may have used other versions."""
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / "versions.json"
-    starts = json.loads(path.read_text()) if path.exists() else []
-    path.write_text(json.dumps([*starts, about], indent=2))
+    path, unfinished, lock = out / "versions.json", out / "versions.json.unfinished", out / "locks" / "versions.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):  # many jobs may share a folder
+        starts = json.loads(path.read_text()) if path.exists() else []
+        unfinished.write_text(json.dumps([*starts, about], indent=2))
+        unfinished.replace(path)
 
 
 def run_all(runs: "list[Run]", settings: Namespace, about: dict[str, Any], console: Console) -> None:

@@ -152,10 +152,12 @@ def _expand_model(entry: str | dict[str, Any], settings: Namespace) -> Iterator[
     _, config = read_entry(AnomalibModule, wanted["class_path"], wanted.get("init_args", {}))
     class_path, name = config.entry.class_path, config.entry.class_path.rpartition(".")[2]
     published = PUBLISHED.get(name, {})
-    trainer, init_args = (published.get(key, {}) | wanted.get(key, {}) for key in ("trainer", "init_args"))
-    _check_trainer(trainer | settings.trainer)
-    if any(key in settings.trainer for key in LENGTH):
-        trainer = {key: value for key, value in trainer.items() if key not in LENGTH}
+    init_args = published.get("init_args", {}) | wanted.get("init_args", {})
+    trainer: dict[str, Any] = {}
+    for arguments in (published.get("trainer", {}), wanted.get("trainer", {}), settings.trainer):
+        _check_trainer(arguments)
+        has_length = any(key in arguments for key in LENGTH)  # replaces a length of another kind, too
+        trainer = {key: value for key, value in trainer.items() if not (has_length and key in LENGTH)} | arguments
     label = wanted.get("label") or name
     backbones = settings.backbones if "backbone" in config.entry.init_args else []
     for backbone in backbones or [None]:
@@ -164,7 +166,7 @@ def _expand_model(entry: str | dict[str, Any], settings: Namespace) -> Iterator[
         fields = {
             "label": f"{label} {backbone}" if len(backbones) > 1 else label,
             "model": {"class_path": class_path, "init_args": arguments},
-            "trainer": trainer | settings.trainer,
+            "trainer": trainer,
         }
         yield fields, wanted.get("train_batch_size") or published.get("train_batch_size")
 
@@ -181,7 +183,7 @@ def _expand_data(data: Namespace) -> Iterator[tuple[str, dict[str, Any], str]]:
         raise SettingsError(f"{class_path} has no categories. Leave out --data.category.")
     # Without its own seed, a random split would depend on the random numbers that the model has drawn before.
     init_args = ({"seed": 0} if "seed" in arguments else {}) | data.init_args
-    for category in data.category or [""]:
+    for category in dict.fromkeys(data.category or [""]):  # each once
         entry = {"class_path": class_path, "init_args": init_args | ({"category": category} if category else {})}
         datamodule = build(AnomalibDataModule, entry)
         names = _categories(datamodule)

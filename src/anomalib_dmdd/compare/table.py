@@ -76,13 +76,17 @@ def write(runs: Sequence[Run], out: Path, environment: dict[str, Any]) -> pd.Dat
 def summarise(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Mean over categories and seeds, and standard deviation over seeds, of each model.
 
-    The spread is that of the mean over categories, because that is what changes when everything is repeated.
+    The spread is that of the mean over categories, because that is what changes when everything is repeated. A column
+    that a model lacks in a category where others have it is NaN, because its mean would be over easier categories.
 
     Returns:
         Two frames with a row per model: means, and spreads (NaN with fewer than two seeds).
     """
-    by_model = _numbers(rows).groupby(["model", "seed"], sort=False)[COLUMNS].mean().groupby("model", sort=False)
-    return by_model.mean(), by_model.std()
+    numbers = _numbers(rows)
+    there = numbers[COLUMNS].notna()
+    lacks = (there.groupby(numbers["category"]).transform("any") & ~there).groupby(numbers["model"], sort=False).any()
+    by_model = numbers.groupby(["model", "seed"], sort=False)[COLUMNS].mean().groupby("model", sort=False)
+    return by_model.mean().mask(lacks), by_model.std().mask(lacks)
 
 
 def _numbers(rows: pd.DataFrame) -> pd.DataFrame:

@@ -1,4 +1,7 @@
+import json
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -43,6 +46,17 @@ def test_one_line_per_finished_run(make_run: MakeRun, tmp_path: Path, monkeypatc
     assert "1 done in an earlier start" in text
     assert "[2/3] Good, bolt, seed 0: image AUROC 98.7, trained in 0:01:01" in text
     assert "[3/3] Bad, bolt, seed 0: FAILED: ValueError: [no] layer" in text
+
+
+def test_many_starts_in_one_folder_are_all_recorded(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from anomalib_dmdd.compare.command import _record_start\n"
+        "for number in range(20): _record_start(Path(sys.argv[1]), {'number': number})"
+    )
+    jobs = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path)]) for _ in range(3)]
+    assert [job.wait(60) for job in jobs] == [0, 0, 0]
+    starts = json.loads((tmp_path / "versions.json").read_text())
+    assert sorted(start["number"] for start in starts) == sorted([*range(20)] * 3)
 
 
 def test_changed_code_is_run_again(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,10 +83,17 @@ def test_published_settings_fill_what_is_not_said(make_settings: MakeSettings) -
     entry = {"class_path": "ReverseDistillation", "trainer": {"max_epochs": 3}, "init_args": {"backbone": "resnet18"}}
     (own,) = plan(make_settings([entry]))
     assert own.trainer == {"max_epochs": 3}
+    (steps,) = plan(make_settings([{**entry, "trainer": {"max_steps": 3, "precision": "bf16-mixed"}}]))
+    assert steps.trainer == {"max_steps": 3, "precision": "bf16-mixed"}, "not the published epochs, too"
     assert own.model["init_args"]["backbone"] == "resnet18"
     (for_all,) = plan(make_settings([entry], trainer={"max_steps": 5}, init_args={"train_batch_size": 2}))
     assert for_all.trainer == {"max_steps": 5}, "a length for all models replaces that of one"
     assert for_all.data["init_args"]["train_batch_size"] == 2
+
+
+def test_a_category_counts_once(make_settings: MakeSettings) -> None:
+    runs = plan(make_settings(["Padim"], **{"data.category": ["bolt", "nut", "bolt"]}))
+    assert [run.category for run in runs] == ["bolt", "nut"]
 
 
 def test_published_settings_fit_the_models() -> None:

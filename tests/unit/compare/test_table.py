@@ -98,6 +98,24 @@ def test_failed_runs_are_no_zeros() -> None:
     assert means.loc["Slow", "pixel_AUPRO"] == pytest.approx((80 + 89) / 2)
 
 
+def test_a_column_that_a_run_lacks_has_no_mean(plan_of: PlanOf) -> None:
+    rows = pd.concat([ROWS, THIRD], ignore_index=True).assign(openvino_fp32_ms=30.0)
+    hard = (rows["model"] == "Fast") & (rows["category"] == "bolt")
+    rows.loc[hard, ["openvino_fp32_ms", "error"]] = [None, "OpenVINO FP32 failed: no file"]
+    means, spreads = summarise(rows)
+    assert means["openvino_fp32_ms"].isna().to_dict() == {"Slow": False, "Fast": True}
+    assert spreads["openvino_fp32_ms"].isna().to_dict() == {"Slow": False, "Fast": True}
+    assert means.loc["Fast", "torch_ms"] == 12.0
+    assert "Fastest: **Fast** (12.0 ms" in markdown(*plan_of(rows), ENVIRONMENT), "by the latency that both have"
+
+
+def test_a_category_without_masks_does_not_count(plan_of: PlanOf) -> None:
+    rows = ROWS.copy()
+    rows.loc[rows["category"] == "nut", "pixel_AUPRO"] = None
+    assert summarise(rows)[0]["pixel_AUPRO"].to_dict() == pytest.approx({"Slow": 92.0, "Fast": 70.0})
+    assert "What failed" not in markdown(*plan_of(rows), ENVIRONMENT)
+
+
 def test_only_complete_models_are_best(plan_of: PlanOf) -> None:
     runs, rows = plan_of(pd.concat([ROWS, THIRD], ignore_index=True))
     assert sorted(complete_models(rows, runs)) == ["Fast", "Slow"]
