@@ -86,7 +86,7 @@ def visualize(item: ImageItem) -> Image.Image:
 def main() -> None:
     """Predict, print the cases and draw them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="name or class path")
+    parser.add_argument("model", choices=sorted(known(AnomalibModule)), metavar="model", help="name of a class")
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("root", type=Path, help="folder with categories in the layout of MVTec AD")
     parser.add_argument("category")

@@ -34,7 +34,7 @@ from anomalib_dmdd.models.base import DistillationPostProcessor
 
 FOLDERS = SETS | {"flange": "parts"}
 """Categories and the folders that they lie in; ``DemoParts(root=IMAGES / "parts")`` draws the last one."""
-RUN = ["model", "category", "image_size", "steps", "seed"]
+RUN = ["model", "category", "image_size", "precision", "steps", "seed"]
 """Columns that name a training."""
 
 
@@ -131,7 +131,7 @@ def build(name: str, size: int) -> AnomalibModule:
 def train(args: argparse.Namespace, category: str, seed: int) -> None:
     """One training, or what is left of it."""
     csv, points = args.out / "curves.csv", {*args.points, args.steps}
-    run = dict(zip(RUN, (args.model, category, args.image_size, args.steps, seed), strict=True))
+    run = dict(zip(RUN, (args.model, category, args.image_size, args.precision, args.steps, seed), strict=True))
     rows = pd.read_csv(csv) if csv.exists() else pd.DataFrame(columns=[*RUN, "step", "train_seconds"])
     done = rows[(rows[RUN] == list(run.values())).all(axis=1)]
     if args.steps in set(done["step"]):

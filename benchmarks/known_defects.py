@@ -19,7 +19,7 @@ from lightning import seed_everything
 
 import anomalib_dmdd
 
-RUN = ["model", "backbone", "category", "kind", "image_size", "steps", "held_out", "known", "seed"]
+RUN = ["model", "backbone", "category", "kind", "image_size", "precision", "steps", "held_out", "known", "seed"]
 """Columns that name a run."""
 
 
@@ -84,8 +84,8 @@ def train_and_test(args: argparse.Namespace, known: int, seed: int) -> list[dict
 
 def run_key(args: argparse.Namespace, known: int, seed: int) -> tuple[Any, ...]:
     """Values of the columns that name a run."""
-    setting = (args.model, args.backbone, args.category.name, args.kind, args.image_size, args.steps, args.held_out)
-    return (*setting, known, seed)
+    images = (args.category.name, args.kind, args.image_size)
+    return (args.model, args.backbone, *images, args.precision, args.steps, args.held_out, known, seed)
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from pydoc import locate
+from typing import Any
 
 import numpy as np
 import openvino as ov
@@ -38,12 +39,11 @@ PRECISIONS = {"FP32": "f32", "bf16": "bf16", "INT8": "f32"}
 Run = Callable[[torch.Tensor], object]
 
 
-def build(cls: type[AnomalibModule], backbone: str, size: int) -> AnomalibModule:
+def build(cls: type[AnomalibModule], size: int, **settings: Any) -> AnomalibModule:
     """A model with random weights and made-up thresholds, ready for inference."""
-    settings = {"pre_trained": False} if "pre_trained" in inspect.signature(cls).parameters else {}
-    model = cls(
-        backbone=backbone, pre_processor=cls.configure_pre_processor((size, size)), visualizer=False, **settings
-    )
+    if "pre_trained" in inspect.signature(cls).parameters:
+        settings["pre_trained"] = False
+    model = cls(pre_processor=cls.configure_pre_processor((size, size)), visualizer=False, **settings)
     for name, value in (("_image_threshold", 0.5), ("_pixel_threshold", 0.5), ("image_min", 0), ("image_max", 1)):
         getattr(model.post_processor, name).fill_(value)
     model.post_processor.pixel_min.fill_(0)
@@ -112,9 +112,10 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     models: dict[str, torch.nn.Module] = {"teacher alone": Teacher(args.backbone, pre_trained=False).eval()}
-    models |= {cls.__name__: build(cls, args.backbone, args.size) for cls in (*BASELINES, *OURS)}
+    models |= {cls.__name__: build(cls, args.size, backbone=args.backbone) for cls in (*BASELINES, *OURS)}
     for name in args.variants:
-        models[name] = build(locate(VARIANTS[name]["class_path"]), args.backbone, args.size)
+        settings = {"backbone": args.backbone} | VARIANTS[name].get("init_args", {})
+        models[name] = build(locate(VARIANTS[name]["class_path"]), args.size, **settings)
     runs: dict[tuple[str, str], Run] = {(name, "torch"): model for name, model in models.items()}
     sizes, shares = {}, {}
     images = [np.random.default_rng(number).random((1, 3, args.size, args.size), np.float32) for number in range(8)]

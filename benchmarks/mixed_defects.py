@@ -20,7 +20,7 @@ from lightning import seed_everything
 
 import anomalib_dmdd
 
-RUN = ["model", "backbone", "category", "image_size", "steps", "held_out", "share", "seed"]
+RUN = ["model", "backbone", "category", "image_size", "precision", "steps", "held_out", "share", "seed"]
 """Columns that name a run."""
 
 
@@ -92,8 +92,8 @@ def train_and_test(args: argparse.Namespace, share: float, seed: int) -> dict[st
 
 def run_key(args: argparse.Namespace, share: float, seed: int) -> tuple[Any, ...]:
     """Values of the columns that name a run."""
-    setting = (args.model, args.backbone, args.category.name, args.image_size, args.steps, max(counts(args).values()))
-    return (*setting, share, seed)
+    training = (args.model, args.backbone, args.category.name, args.image_size, args.precision, args.steps)
+    return (*training, max(counts(args).values()), share, seed)
 
 
 def main() -> None:

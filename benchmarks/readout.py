@@ -3,7 +3,8 @@ r"""Choose map, smoothing and image score: one training of a model, then every r
     python benchmarks/readout.py Dmdd path/to/images --sets screw tile cookie --seeds 0
 
 The sets are those of development.py. The distance maps of the test images are kept, so the same command continues where
-it was stopped, and a new readout needs no new training. Rows go to FOLDER/readout.csv.
+it was stopped, and a new readout needs no new training unless the code of the package has changed. Rows go to
+FOLDER/readout.csv.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from torch.nn.functional import interpolate
 from torchmetrics.functional.classification import binary_auroc
 
 import anomalib_dmdd
+from anomalib_dmdd.compare.versions import package_version
 from anomalib_dmdd.models.base import DistillationPostProcessor
 from anomalib_dmdd.models.components import cosine_distance, geometric_mean, upsample
 from anomalib_dmdd.models.dskd.torch_model import layer_weights
@@ -84,7 +86,8 @@ def fusions(maps: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
 
 def trained_maps(args: argparse.Namespace, category: str, seed: int) -> tuple[dict[str, Tensor], Tensor, Tensor]:
     """Distance maps, labels and masks of the test images; from the file of an earlier run where there is one."""
-    file: Path = args.out / f"{args.model}_{category}_{args.size}_{args.steps}_{seed}.pt"
+    run = (args.model, category, args.size, args.steps, seed, package_version())
+    file: Path = args.out / f"{'_'.join(map(str, run))}.pt"
     if not file.exists():
         seed_everything(seed, workers=True, verbose=False)
         cls = getattr(anomalib_dmdd, args.model)

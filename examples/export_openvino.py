@@ -30,7 +30,8 @@ def export(checkpoint: Path, images: Path, out: Path = Path("exports")) -> dict[
     path = Engine(default_root_dir=out).export(model, ExportType.OPENVINO, export_root=out, input_size=size)
     print(f"exported: {path}")
 
-    inferencer = OpenVINOInferencer(path, device="CPU")  # the computer on the line runs only what follows
+    # The computer on the line runs only what follows. Thresholds were set in single precision.
+    inferencer = OpenVINOInferencer(path, device="CPU", config={"INFERENCE_PRECISION_HINT": "f32"})
     scores = {}
     for image in get_image_filenames(images):
         picture = Image.open(image).convert("RGB")

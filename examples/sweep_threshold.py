@@ -53,6 +53,8 @@ def sweep(
         scores = [scores_of(engine, model, folder) for folder in (good, bad)]
     except (ValueError, OSError) as error:  # no checkpoint, no folder, no readable image
         sys.exit(f"error: {error}")
+    if not model.post_processor.enable_normalization:
+        sys.exit("error: The scores of this model are raw, and a sensitivity says nothing about them.")
     score = torch.cat(scores)
     label = torch.cat([torch.full(part.shape, value) for value, part in enumerate(scores)])
     rows = []

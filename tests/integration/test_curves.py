@@ -52,7 +52,7 @@ def test_an_interrupted_training_goes_on_from_its_last_point(
     rows = pd.read_csv(tmp_path / "curves.csv")
     assert rows["step"].tolist() == [1, 3]
     assert rows["train_seconds"].is_monotonic_increasing
-    assert (tmp_path / "Bikd_flange_64_3_0.ckpt").is_file()
+    assert (tmp_path / "Bikd_flange_64_32-true_3_0.ckpt").is_file()
 
 
 def test_a_value_is_held_from_the_last_time_it_was_below() -> None:

@@ -91,6 +91,17 @@ def test_sweep_threshold_says_what_is_missing(checkpoint: Path, demo_root: Path,
         sweep(checkpoint, good, tmp_path / "nowhere", out=tmp_path)
 
 
+def test_sweep_threshold_refuses_raw_scores(
+    checkpoint: Path, demo_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    example, good = load("sweep_threshold"), demo_root / "flange" / "test" / "good"
+    model, content = example.load_trained(checkpoint)
+    model.post_processor.enable_normalization = False
+    monkeypatch.setattr(example, "load_trained", lambda _: (model, content))
+    with pytest.raises(SystemExit, match=r"^error: The scores of this model are raw"):
+        example.sweep(checkpoint, good, good, out=tmp_path)
+
+
 def test_custom_post_processor(demo_root: Path, tmp_path: Path) -> None:
     settings = {"border": 12, "steps": 2, "image_size": 64, "parts": demo_root, "out": tmp_path}
     model = load("custom_post_processor").train("Dskd", **settings).eval()

@@ -301,6 +301,7 @@ def test_the_script_reads_the_files_that_anomalib_reads() -> None:
         (["garbage.xml", "part.png"], "not a model of OpenVINO"),
         (["part.png", "part.png"], "must be an .xml file"),
         (["other.xml", "part.png"], "not an anomaly model"),
+        (["raw.xml", "part.png"], "scores of raw.xml are raw"),
         (["model.xml", "part.png", "--device", "TOASTER"], "TOASTER"),
         (["model.xml", "part.png", "--threshold", "7"], "score from 0 to 1"),
         (["model.xml", "part.png", "--ignore", "none.png"], "none.png"),
@@ -327,6 +328,7 @@ def test_what_cannot_work_is_one_line(
     write_model()
     write_model(Path("other.xml"), score="logits")
     write_model(Path("alone.xml"))
+    write_model(Path("raw.xml"), scores="raw")
     Path("alone.bin").unlink()
     for name in ("garbage.xml", "garbage.bin"):
         Path(name).write_text("garbage")

@@ -42,6 +42,7 @@ def check_facts(trained: AnomalibModule, exported: ov.Model) -> None:
     facts = {name: exported.get_rt_info(["anomalib_dmdd", name]).astype(str) for name in trained.facts()}
     assert facts["model"] == type(trained).__name__
     assert facts["image_size"] == "64x64"
+    assert facts["scores"] == "normalized"
     assert facts["dataset"] == "DemoParts flange"
     assert facts["trained"].startswith("20")
     assert float(facts["image_threshold"]) == pytest.approx(trained.post_processor.image_threshold.item())

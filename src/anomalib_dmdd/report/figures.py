@@ -57,7 +57,7 @@ def _draw_result(line: NDArray[Any], explanation: "Explanation") -> None:
     line[0].imshow(pixels, extent=frame)
     line[0].set_title("image", fontsize=9)
     values = explanation.anomaly_map
-    drawn = line[1].imshow(values, cmap="turbo", vmin=0, vmax=1, extent=frame)
+    drawn = line[1].imshow(values, cmap="turbo", vmin=0, vmax=max(1, values.max()), extent=frame)
     _add_scale(line[1], drawn)
     line[1].set_title(f"anomaly map, highest {values.max():.2g}", fontsize=9)
     line[2].imshow(pixels, extent=frame)
@@ -81,15 +81,16 @@ def draw_histogram(scores: Mapping[str, NDArray[np.float64]], threshold: float) 
     """Draw the scores of several folders and the threshold.
 
     Args:
-        scores: Normalised scores ``(N,)`` of each folder.
-        threshold: Normalised threshold of images.
+        scores: Scores ``(N,)`` of each folder, from 0 to 1 unless they are raw.
+        threshold: Threshold of images, in the unit of the scores.
     """
+    top = max(1.0, threshold, *(values.max() for values in scores.values()))
     figure = Figure((7, 3.6), layout="constrained")
     axis = figure.subplots()
     labels = [f"{name}: {(values > threshold).sum()} of {len(values)} above" for name, values in scores.items()]
-    axis.hist(list(scores.values()), bins=40, range=(0, 1), stacked=True, label=labels)
+    axis.hist(list(scores.values()), bins=40, range=(0, top), stacked=True, label=labels)
     axis.axvline(threshold, color="black", linestyle="--", label=f"threshold {threshold:.3f}")
-    axis.set(xlim=(0, 1), xlabel="score", ylabel="images")
+    axis.set(xlim=(0, top), xlabel="score", ylabel="images")
     axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     legend = axis.legend(fontsize=8, frameon=False)
     for text in legend.get_texts():

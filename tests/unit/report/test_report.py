@@ -16,6 +16,7 @@ from PIL import Image
 
 from anomalib_dmdd.picture_names import save_picture
 from anomalib_dmdd.report.command import main
+from anomalib_dmdd.report.figures import draw_histogram
 
 MARKUP = "<img src=x onerror='document.title=1'>.png"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
@@ -194,3 +195,9 @@ def test_the_slider_reaches_raw_scores_above_one(results: Path, tmp_path: Path) 
     """
     page = results / "Bikd/tile/v0/report.html"
     assert run_in_a_browser(page, script, tmp_path) == ["7.5", "3", "3", "1"]
+
+
+def test_the_histogram_shows_raw_scores_above_one() -> None:
+    (axis,) = draw_histogram({"new": np.array([2.0, 3.0, 4.0])}, 3.0).axes
+    assert sum(bar.get_height() for bar in axis.patches) == 3
+    assert axis.get_xlim() == (0, 4)
