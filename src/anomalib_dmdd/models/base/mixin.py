@@ -100,7 +100,7 @@ class DistillationMixin(CheckpointMixin, ExportMixin, TilesMixin, SplitMixin):
         LightningModule.trainer.fset(self, trainer)  # type: ignore[attr-defined]
 
     def setup(self, stage: str) -> None:
-        """Ensure that there are images to validate with, and that checkpoints are complete and can be loaded.
+        """Ensure that there are validation images, and that checkpoints can be loaded.
 
         Raises:
             ValueError: If trainer or network do not allow it.
