@@ -201,6 +201,17 @@ def test_an_interrupted_training_is_kept_with_a_mark(
     assert not any(complaint in caplog.text for complaint in COMPLAINTS)
 
 
+def test_weights_alone_are_not_kept_as_an_interrupted_training(
+    parts: DemoParts, engine: EngineFactory, tmp_path: Path
+) -> None:
+    run, path = engine(max_steps=1, **SHORT), tmp_path / "weights.ckpt"
+    run.fit(build("Dskd"), datamodule=parts)
+    run.trainer.save_checkpoint(path, weights_only=True)
+    with pytest.raises(KeyError):
+        (again := engine(max_steps=2, **SHORT)).fit(build("Dskd"), datamodule=parts, ckpt_path=path)
+    assert not [*Path(again.trainer.default_root_dir).parent.rglob("interrupted.ckpt")]
+
+
 @pytest.mark.parametrize("hook", ["on_validation_start", "on_validation_end", "on_train_epoch_end"])
 def test_a_training_interrupted_after_its_last_step_is_finished(
     parts: DemoParts, engine: EngineFactory, hook: str

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import openvino as ov
 import pytest
+from anomalib.data import Folder
 from anomalib.engine import Engine
 from anomalib.models import AnomalibModule
 from openvino import opset13
@@ -96,6 +97,31 @@ def test_int8_judges_as_fp32_does(
 def test_accuracy_control(trained: AnomalibModule, parts: DemoParts, tmp_path: Path) -> None:
     path = trained.to_openvino(tmp_path, compression_type="INT8_ACQ", datamodule=parts)
     assert "Convolution" in quantized_inputs(ov.Core().read_model(path))
+
+
+@pytest.mark.parametrize("trained", ["Bikd"], indirect=True)
+@pytest.mark.parametrize("split", ["from_train", "none"])
+def test_accuracy_control_without_defects_judges_changes_of_the_scores(
+    trained: AnomalibModule, split: str, demo_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged = []
+
+    def spy(model: object, images: list[np.ndarray]) -> tuple[list[object], quantization.Judge]:
+        pairs, judge = judge_of(model, images)
+
+        def record(compiled: object, pairs: list[object]) -> tuple[float, None]:
+            judged.append(judge(compiled, pairs)[0])
+            return judged[-1], None
+
+        return pairs, record
+
+    judge_of = quantization.score_judge
+    monkeypatch.setattr(quantization, "score_judge", spy)
+    good = demo_root / "flange" / "train" / "good"
+    data = Folder("good", good, num_workers=0, test_split_mode="none", val_split_mode=split)
+    trained.to_openvino(tmp_path, compression_type="INT8_ACQ", datamodule=data)
+    assert judged[0] == pytest.approx(1), "the original agrees with itself"
+    assert 0.9 < min(judged) < judged[0]
 
 
 @pytest.mark.parametrize("trained", ["Dmdd"], indirect=True)

@@ -17,7 +17,7 @@ from anomalib.models import AnomalibModule
 from lightning import seed_everything
 from small_models import MODELS, build
 
-from anomalib_dmdd import DemoParts, Dskd
+from anomalib_dmdd import Bikd, DemoParts, Dskd
 from anomalib_dmdd.models.base import DefaultLength
 
 EngineFactory = Callable[..., Engine]
@@ -44,6 +44,38 @@ def straight_and_resumed(
     resumed = build(name)
     engine(**settings).fit(resumed, datamodule=parts, ckpt_path=folder / "step=4.ckpt")
     return straight, resumed
+
+
+def small_bikd() -> Bikd:
+    """A model whose weights follow the seed of the test; ``build`` has a seed of its own."""
+    settings = {"image_size": 64, "visualizer": False, "check_training_images": False}
+    return Bikd(backbone="test_resnet", pre_trained=False, **settings)
+
+
+def test_trainings_after_one_seed_differ_and_repeat_with_it(parts: DemoParts, engine: EngineFactory) -> None:
+    ends = []
+    for seeded in (True, False, False, True):
+        if seeded:
+            seed_everything(3, workers=True)
+        model = small_bikd()
+        engine(max_steps=1, limit_val_batches=0).fit(model, datamodule=parts)
+        ends.append(torch.cat([weights.detach().flatten() for weights in model.model.parameters()]))
+    assert not torch.equal(ends[0], ends[1])
+    assert not torch.equal(ends[1], ends[2])
+    assert torch.equal(ends[0], ends[3])
+
+
+def test_a_later_training_is_resumed_with_its_own_random_numbers(
+    parts: DemoParts, engine: EngineFactory, tmp_path: Path
+) -> None:
+    seed_everything(6, workers=True)
+    engine(max_steps=1, limit_val_batches=0).fit(small_bikd(), datamodule=parts)
+    straight, keep_all = small_bikd(), ModelCheckpoint(tmp_path, "{step}", save_top_k=-1, save_on_train_epoch_end=True)
+    settings = {"max_epochs": 2, "limit_train_batches": 2, "limit_val_batches": 1}
+    engine(callbacks=[keep_all], **settings).fit(straight, datamodule=parts)
+    resumed = small_bikd()
+    engine(**settings).fit(resumed, datamodule=parts, ckpt_path=tmp_path / "step=2.ckpt")
+    assert_equal_states(straight, resumed)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

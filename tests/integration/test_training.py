@@ -1,5 +1,6 @@
 """Training through Anomalib's Engine: length, repetition, resumption, weights, thresholds, sizes."""
 
+import copy
 import logging
 import re
 import shutil
@@ -16,12 +17,15 @@ from lightning import LightningModule, Trainer, seed_everything
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.plugins import MixedPrecision
+from PIL import Image
+from sklearn.metrics import roc_auc_score
 from small_models import MODELS, build
 from torch.optim import Optimizer
-from torchvision.transforms.v2 import Resize
+from torchvision.transforms.v2 import Compose, Normalize, Resize
 
 from anomalib_dmdd import DemoParts
-from anomalib_dmdd.models.base import DefaultLength
+from anomalib_dmdd.models.base import DefaultLength, DistillationPostProcessor
+from anomalib_dmdd.models.components import DistillationModel
 
 EngineFactory = Callable[..., Engine]
 
@@ -242,3 +246,55 @@ def test_a_compiled_copy_of_the_network_is_refused(parts: DemoParts, engine: Eng
     model.model = torch.compile(model.model)
     with pytest.raises(ValueError, match=r"Call model\.model\.compile\(\) instead"):
         engine(max_steps=1).fit(model, datamodule=parts)
+
+
+def test_an_engine_that_trained_another_model_is_refused(parts: DemoParts, engine: EngineFactory) -> None:
+    used = engine(max_steps=1)
+    used.fit(build("Dskd"), datamodule=parts)
+    with pytest.raises(ValueError, match="Make a new Engine for each model"):
+        used.fit(build("Bikd"), datamodule=parts)
+
+
+@pytest.mark.parametrize("pre_processor", [False, PreProcessor(Resize(64))])
+def test_images_of_another_size_are_named(
+    pre_processor: PreProcessor | bool, tmp_path: Path, engine: EngineFactory
+) -> None:
+    for number in range(8):
+        Image.new("RGB", (100, 75)).save(tmp_path / f"{number}.png")
+    wide = Folder("wide", tmp_path, num_workers=0, train_batch_size=4)
+    with pytest.raises(ValueError, match=r"height and width of \(\d+, \d+\).* needs multiples of 32"):
+        engine(max_steps=1).fit(build("Dmdd", pre_processor=pre_processor), datamodule=wide)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_in_training_mode_does_not_predict(name: str) -> None:
+    model = build(name)
+    before = copy.deepcopy(model.model.state_dict())
+    with pytest.raises(ValueError, match=r"Call model\.eval\(\) first"):
+        model(torch.rand(2, 3, 64, 64))
+    assert all(torch.equal(value, before[name]) for name, value in model.model.state_dict().items())
+
+
+def test_a_teacher_is_told_apart_from_the_normalisation(
+    parts: DemoParts, engine: EngineFactory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(DistillationModel, "load_pretrained", lambda _: None)
+    half = PreProcessor(Compose([Resize((64, 64)), Normalize([0.5] * 3, [0.5] * 3)]))
+    engine(max_steps=1).fit(build("Dskd", backbone="resnet18", pre_trained=True, pre_processor=half), datamodule=parts)
+    assert "the weights of resnet18 expect (0.485, 0.456, 0.406)" in caplog.text
+
+
+def test_raw_scores_of_several_batches_are_ranked(parts: DemoParts, engine: EngineFactory) -> None:
+    model = build("Dskd", post_processor=DistillationPostProcessor(enable_normalization=False))
+
+    def scale(network: DistillationModel, _: object, found: Any) -> Any:  # noqa: ANN401
+        return found if network.training else found._replace(anomaly_map=1.8 * found.anomaly_map)
+
+    model.model.register_forward_hook(scale)
+    parts.eval_batch_size = 2
+    run = engine(max_steps=4, limit_test_batches=1.0)
+    (found,) = run.train(model, datamodule=parts)
+    batches = run.predict(model, dataloaders=parts.test_dataloader())
+    scores, labels = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("pred_score", "gt_label"))
+    assert scores.min() < 1 < scores.max(), "the test needs both"
+    assert found["image_AUROC"] == pytest.approx(roc_auc_score(labels, scores.numpy()))

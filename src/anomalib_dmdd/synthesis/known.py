@@ -17,6 +17,10 @@ MASKS = "ground_truth"
 """Folder of masks in the layout of MVTec AD."""
 WHITE = 127
 """Values of a mask above this are white."""
+GREY, MOST_GREY = (32, 223), 0.1
+"""Values of a mask that are neither black nor white, and the largest share of them: soft edges have some."""
+MOST_MARKED = 0.75
+"""A mask that marks more than this share of an image is taken for an inverted one."""
 LEAST_WEIGHT = 0.25
 """Pixels with a lower weight at the soft edge of a defect keep the normal image."""
 
@@ -112,7 +116,7 @@ def _read_mask(path: Path, image: Image.Image) -> Tensor:
     """Read the mask of an image as ``(1, H, W)``, 0 and 1.
 
     Raises:
-        ValueError: If it does not fit the image, or marks nothing or everything.
+        ValueError: If it does not fit the image, or does not look like the mask of a defect.
     """
     mask: Tensor = functional.pil_to_tensor(read_rgb(path, "known_defects")).amax(0, keepdim=True)
     if mask.shape[1:] != (image.height, image.width):
@@ -122,8 +126,14 @@ def _read_mask(path: Path, image: Image.Image) -> Tensor:
         )
     # Some tools write small numbers, one for each kind of defect. JPEG changes black and white a little.
     marked = mask > (WHITE if mask.max() > WHITE else 0)
-    if not marked.any() or marked.all():
-        what = "covers the whole image" if marked.any() else "is empty"
+    grey = ((mask > GREY[0]) & (mask < GREY[1])).float().mean() if mask.max() > WHITE else 0.0
+    share = float(marked.float().mean())
+    wrong = {
+        "is empty": share == 0,
+        "has many shades of grey, like a photograph": grey > MOST_GREY,
+        f"marks {share:.0%} of the image, as if black and white were exchanged": share > MOST_MARKED,
+    }
+    if what := next((what for what, found in wrong.items() if found), None):
         raise ValueError(f"known_defects: the mask {path} {what}. Paint the defect white and the rest black.")
     return marked.float()
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from scipy.ndimage import label
 from torch import Tensor
-from torchvision.transforms.functional import to_pil_image
+from torchvision.transforms.functional import to_pil_image, to_tensor
 from torchvision.utils import save_image
 
 from anomalib_dmdd.synthesis import AnomalySimulator
@@ -77,11 +78,21 @@ def test_masks_are_found_where_people_keep_them(image: str, mask: str, tmp_path:
             r"square_mask\.png has 9x8 pixels, but its image 64x64",
         ),
         (lambda folder: save_image(torch.zeros(1, 64, 64), folder / "square_mask.png"), r"square_mask\.png is empty"),
-        (lambda folder: save_image(torch.ones(1, 64, 64), folder / "square_mask.png"), "covers the whole image"),
+        (lambda folder: save_image(torch.ones(1, 64, 64), folder / "square_mask.png"), "marks 100% of the image"),
+        (
+            lambda folder: save_image(
+                1 - to_tensor(Image.open(folder / "square_mask.png")), folder / "square_mask.png"
+            ),
+            "marks 9.% of the image, as if black and white were exchanged",
+        ),
+        (
+            lambda folder: save_image(torch.linspace(0, 1, 64).expand(1, 64, 64), folder / "square_mask.png"),
+            "has many shades of grey",
+        ),
         (lambda folder: (folder / "square.png").write_bytes(b"no picture"), r"square\.png cannot be read"),
         (lambda folder: folder.rename(folder.with_name("elsewhere")), "there is no folder"),
     ],
-    ids=["no images", "no mask", "size", "empty", "whole", "broken", "no folder"],
+    ids=["no images", "no mask", "size", "empty", "whole", "inverted", "photograph", "broken", "no folder"],
 )
 def test_what_is_wrong_is_named(spoil: Callable[[Path], object], message: str, tmp_path: Path) -> None:
     folder = tmp_path / "known"

@@ -2,29 +2,31 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from anomalib import LearningType
 from anomalib.data import Batch
-from anomalib.pre_processing import PreProcessor
+from anomalib.models import AnomalibModule
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from anomalib_dmdd.models.components import DistillationModel, Teacher
+from anomalib_dmdd.models.components import DistillationModel
 from anomalib_dmdd.synthesis import AnomalySimulator, MildAugmentation
 
 from .checkpoint import training_facts
 from .checkpoint_file import keep_checkpoints_complete
 from .checkpoint_mixin import CheckpointMixin
+from .evaluator import RankingEvaluator
 from .export import ExportMixin
 from .finite import FiniteGuard
 from .holdout import ensure_validation_images
 from .images import ImageFileReport
+from .input_size import InputSizeMixin
 from .length import (
     DefaultLength,
     claim_interval,
@@ -35,7 +37,7 @@ from .length import (
     training_progress,
 )
 from .map_files import MapFiles
-from .normalization import normalization_of
+from .normalization import differs_from_weights, normalization_of
 from .post_processor import DistillationPostProcessor
 from .prediction_table import PredictionTable
 from .random_state import StepSeeds
@@ -47,14 +49,14 @@ from .split import SplitMixin
 from .tested_images import refuse_tested_defects
 from .tiles import TilesMixin
 from .time_left import TimeLeft
-from .trainer_checks import refuse_callbacks, refuse_precision
+from .trainer_checks import refuse_callbacks, refuse_precision, refuse_used_trainer
 from .training_images import report_training_images
 from .visualizer import VerdictVisualizer
 
 logger = logging.getLogger(__name__)
 
 
-class DistillationMixin(CheckpointMixin, ExportMixin, TilesMixin, SplitMixin):
+class DistillationMixin(CheckpointMixin, ExportMixin, InputSizeMixin, TilesMixin, SplitMixin):
     """Mixin for models that must also be direct subclasses of ``AnomalibModule``.
 
     Attributes:
@@ -110,6 +112,7 @@ class DistillationMixin(CheckpointMixin, ExportMixin, TilesMixin, SplitMixin):
         self._finite = FiniteGuard()
         if stage == "fit":
             refuse_callbacks(self.trainer)
+            refuse_used_trainer(self.trainer, self.threshold_age.weights)
             if hasattr(self.model, "_orig_mod"):
                 raise ValueError(
                     "model.model: torch.compile() wraps the network, and its weights get names that no model can load. "
@@ -128,6 +131,7 @@ class DistillationMixin(CheckpointMixin, ExportMixin, TilesMixin, SplitMixin):
         self.trained_with = training_facts(getattr(self.trainer, "datamodule", None), self.model.tiler)
         self.model.load_pretrained()
         if (values := normalization_of(self.pre_processor)) is not None:
+            self._compare_with_weights(values)
             for part in filter(None, (self.augmentation, getattr(self, "simulator", None))):
                 part.set_normalization(*values)
         if isinstance(simulator := getattr(self, "simulator", None), AnomalySimulator):
@@ -136,13 +140,23 @@ class DistillationMixin(CheckpointMixin, ExportMixin, TilesMixin, SplitMixin):
             if simulator.known_defects is not None:
                 refuse_tested_defects(simulator.known_defects, getattr(self.trainer, "datamodule", None))
 
+    def _compare_with_weights(self, values: tuple[Sequence[float], Sequence[float]]) -> None:
+        """Warn of images that are normalised otherwise than those that the teacher was trained with."""
+        downloaded = self.hparams["pre_trained"] and not self.hparams["teacher_weights"]
+        if downloaded and (difference := differs_from_weights(values, self.hparams["backbone"])):
+            rank_zero_only(logger.warning)(
+                "pre_processor: %s. Pass a PreProcessor with that normalisation for better features.", difference
+            )
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Calibrate a random teacher on the first batch, and read the clock.
 
         Raises:
-            ValueError: If the batch is too small for batch normalisation.
+            ValueError: If the batch is too small for batch normalisation, or the images have a size that the network
+                cannot process.
         """
         super().on_train_batch_start(batch, batch_idx)
+        self.check_images(batch.image)
         self._time_progress = time_progress(self.trainer)
         cells = batch.image[0, 0].numel() // self.model.size_divisor**2
         if len(batch.image) * cells == 1:
@@ -182,50 +196,15 @@ class DistillationMixin(CheckpointMixin, ExportMixin, TilesMixin, SplitMixin):
             )
         return with_warmup_cosine(optimizer, lambda: self.training_progress, scales)
 
+    @staticmethod
+    def configure_evaluator() -> RankingEvaluator:
+        """The metrics of Anomalib, also for raw scores."""
+        return RankingEvaluator(test_metrics=[*AnomalibModule.configure_evaluator().test_metrics])
+
     @classmethod
     def configure_visualizer(cls) -> VerdictVisualizer:
         """Pictures with score and verdict."""
         return VerdictVisualizer()
-
-    @classmethod
-    def sized(cls, pre_processor: PreProcessor | bool, image_size: int | Sequence[int] | None) -> PreProcessor | bool:
-        """The pre-processor for an image size; without a size, the one that was given.
-
-        Raises:
-            ValueError: If both are given, or the size is not one or two positive numbers.
-        """
-        if image_size is None:
-            return pre_processor
-        if pre_processor is not True:
-            raise ValueError("image_size: give either image_size or pre_processor, which resizes images itself.")
-        size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-        if len(size) != 2 or min(size) < 1:  # noqa: PLR2004  # height and width
-            raise ValueError(f"image_size: {image_size!r} is neither a number of pixels nor height and width.")
-        sized: PreProcessor = cls.configure_pre_processor(size)  # type: ignore[attr-defined]  # of AnomalibModule
-        return sized
-
-    def build_teacher(
-        self, backbone: str, layers: Sequence[str] | None, pre_trained: bool, weights: str | Path | None
-    ) -> Teacher:
-        """The teacher, checked with an image of the model's own input size."""
-        return Teacher(backbone, layers, pre_trained, weights, image_size=self.input_size or (256, 256))
-
-    def check_input_size(self) -> None:
-        """Refuse an input size that network or post-processor cannot process, before anything is trained.
-
-        Raises:
-            ValueError: If height or width is not a multiple of what the network needs, or too small for the settings of
-                the post-processor.
-        """
-        size, divisor = self.input_size, self.model.size_divisor
-        if size and any(side % divisor for side in size):
-            fitting = tuple(max(divisor, divisor * round(side / divisor)) for side in size)
-            raise ValueError(
-                f"The pre-processor resizes images to {tuple(size)}, but {type(self).__name__} with this backbone "
-                f"needs a height and width that are multiples of {divisor}, for example {fitting}."
-            )
-        if size and isinstance(self.post_processor, DistillationPostProcessor):
-            self.post_processor.check_size(size)
 
     def augmented(self, images: Tensor) -> Tensor:
         """Mildly augmented images ``(N, 3, H, W)``, unless the data module augments them."""
@@ -257,7 +236,18 @@ class DistillationMixin(CheckpointMixin, ExportMixin, TilesMixin, SplitMixin):
     def validation_step(self, batch: Batch, *args: Any, **kwargs: Any) -> Batch:
         """Predict the raw maps of a batch."""
         del args, kwargs
+        self.check_images(batch.image)
         return batch.update(**self.model(batch.image)._asdict())
+
+    def forward(self, batch: Tensor, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """Predict as Anomalib does.
+
+        Raises:
+            ValueError: If the model is in training mode, in which its statistics would change with each image.
+        """
+        if self.training:
+            raise ValueError("A model in training mode cannot predict. Call model.eval() first.")
+        return super().forward(batch, *args, **kwargs)
 
     @property
     def trainer_arguments(self) -> dict[str, Any]:

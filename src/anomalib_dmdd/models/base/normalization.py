@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import timm
 from anomalib.data.transforms.utils import extract_transforms_by_type
 from anomalib.pre_processing import PreProcessor
 from torch import nn
@@ -29,3 +30,31 @@ def normalization_of(pre_processor: nn.Module | None) -> tuple[Sequence[float], 
     if found:
         return list(found[0].mean), list(found[0].std)
     return NONE if type(pre_processor) in (type(None), PreProcessor) else None
+
+
+def differs_from_weights(values: tuple[Sequence[float], Sequence[float]], backbone: str) -> str | None:
+    """Say how a normalisation differs from that of the weights of a backbone.
+
+    Args:
+        values: Mean and standard deviation of the images.
+        backbone: Name of a network in timm.
+
+    Example:
+        >>> imagenet = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+        >>> differs_from_weights(imagenet, "resnet18.tv_in1k") is None
+        True
+        >>> differs_from_weights(imagenet, "tf_efficientnetv2_s").partition(", but ")[2]
+        'the weights of tf_efficientnetv2_s expect (0.5, 0.5, 0.5) and (0.5, 0.5, 0.5)'
+    """
+    config = timm.get_pretrained_cfg(backbone)
+    if config is None:
+        return None
+    expected = config.mean, config.std
+    pairs = [pair for ours, theirs in zip(values, expected, strict=True) for pair in zip(ours, theirs, strict=True)]
+    if all(abs(one - other) < 1e-3 for one, other in pairs):  # noqa: PLR2004  # rounding
+        return None
+    mean, std = (tuple(round(value, 3) for value in part) for part in values)
+    return (
+        f"images are normalised with mean {mean} and standard deviation {std}, but the weights of {backbone} expect "
+        f"{tuple(config.mean)} and {tuple(config.std)}"
+    )

@@ -171,12 +171,36 @@ def quantize_with_accuracy_control(
     Args:
         model: OpenVINO model.
         images: Batches to calibrate with.
-        datamodule: Its validation images are judged.
+        datamodule: Its validation images are judged. If they hold no anomaly, no metric tells anything, and the scores
+            of the calibration images are compared with those of the original.
         metric: A metric of Anomalib; by default the F1 score of the image labels.
-        max_drop: Largest accepted drop of the metric.
+        max_drop: Largest accepted drop of the metric, or mean change of a score.
     """
     nncf = _nncf()
-    metric = metric or F1Score(fields=["pred_label", "gt_label"])
+    judged_data: Iterable[Any]
+    judged = getattr(datamodule, "val_data", None)
+    if judged is None or not len(judged) or not judged.has_anomalous:
+        logger.info("INT8_ACQ: there are no defective validation images, so changes of the scores are judged.")
+        judged_data, judge = score_judge(model, images)
+    else:
+        judged_data = batches(datamodule, judged, model)
+        judge = metric_judge(metric or F1Score(fields=["pred_label", "gt_label"]))
+    return nncf.quantize_with_accuracy_control(
+        model,
+        nncf.Dataset(images),
+        nncf.Dataset(judged_data),
+        judge,
+        max_drop=max_drop,
+        ignored_scope=nncf.IgnoredScope(names=ignored_operations(model)),
+    )
+
+
+Judge = Callable[[Any, Iterable[Any]], tuple[float, None]]
+"""Value of a compiled model on some data, the higher the better; NNCF takes a second value that is not used here."""
+
+
+def metric_judge(metric: Any) -> Judge:  # noqa: ANN401
+    """A judge by a metric of Anomalib on batches of images."""
 
     def judge(compiled: Any, batches: Iterable[Any]) -> tuple[float, None]:  # noqa: ANN401
         metric.reset()
@@ -187,14 +211,20 @@ def quantize_with_accuracy_control(
             metric.update(ImageBatch(image=batch.image, gt_label=batch.gt_label, gt_mask=batch.gt_mask, **named))
         return float(metric.compute()), None
 
-    return nncf.quantize_with_accuracy_control(
-        model,
-        nncf.Dataset(images),
-        nncf.Dataset(batches(datamodule, datamodule.val_data, model)),
-        judge,
-        max_drop=max_drop,
-        ignored_scope=nncf.IgnoredScope(names=ignored_operations(model)),
-    )
+    return judge
+
+
+def score_judge(model: Any, images: list[npt.NDArray[np.float32]]) -> tuple[list[Any], Judge]:  # noqa: ANN401
+    """Pairs of a batch and its original scores, and a judge by their mean change."""
+    score, _ = _answers(model, images, "Scoring with the original model")
+    ends = np.cumsum([len(batch) for batch in images])[:-1]
+    pairs = list(zip(images, np.split(score, ends), strict=True))
+
+    def judge(compiled: Any, pairs: Iterable[Any]) -> tuple[float, None]:  # noqa: ANN401
+        changes = [np.abs(np.ravel(compiled(batch)["pred_score"]) - score) for batch, score in pairs]
+        return 1 - float(np.concatenate(changes).mean()), None
+
+    return pairs, judge
 
 
 def check_agreement(

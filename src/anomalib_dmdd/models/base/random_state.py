@@ -24,27 +24,31 @@ class StepSeeds(Callback):
     Attributes:
         seed: Seed of the training: that of ``seed_everything``, or one drawn when the training starts. A checkpoint
             restores it.
+        repetition: 0 for the first training after ``seed_everything``; other trainings have other numbers, so that
+            they draw other random numbers. A checkpoint restores it, too.
     """
 
     seed: int
+    repetition: int = 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Choose one seed for all processes."""
         del pl_module
         if stage == TrainerFn.FITTING:
-            self.seed = trainer.strategy.broadcast(chosen_seed())
+            self.seed, self.repetition = trainer.strategy.broadcast(chosen_seed())
             self._seed_epoch(trainer, trainer.global_step)
 
     def state_dict(self) -> dict[str, Any]:
         """The part of a checkpoint that :meth:`on_load_checkpoint` reads."""
-        return {"seed": self.seed} if hasattr(self, "seed") else {}
+        return {"seed": self.seed, "repetition": self.repetition} if hasattr(self, "seed") else {}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Go on with the checkpoint's seed, and warn if the checkpoint cannot be resumed exactly."""
         del pl_module
         if trainer.state.fn != TrainerFn.FITTING:
             return
-        self.seed = checkpoint["callbacks"].get(self.state_key, {}).get("seed", self.seed)
+        state = checkpoint["callbacks"].get(self.state_key, {})
+        self.seed, self.repetition = state.get("seed", self.seed), state.get("repetition", 0)
         # Before Lightning makes the first iterator over the data, which draws their order.
         self._seed_epoch(trainer, checkpoint["global_step"])
         if trainer.is_global_zero and not ends_an_epoch(checkpoint):
@@ -57,7 +61,7 @@ class StepSeeds(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
         """Seed what the batch draws."""
         del pl_module, batch, batch_idx
-        seed_generators(self.seed, 1, trainer.global_rank, trainer.fit_loop.epoch_loop.total_batch_idx)
+        self._seed(trainer, 1, trainer.fit_loop.epoch_loop.total_batch_idx)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Seed the order of the next epoch."""
@@ -65,7 +69,11 @@ class StepSeeds(Callback):
         self._seed_epoch(trainer, trainer.global_step)
 
     def _seed_epoch(self, trainer: Trainer, step: int) -> None:
-        seed_generators(self.seed, 0, trainer.global_rank, step)
+        self._seed(trainer, 0, step)
+
+    def _seed(self, trainer: Trainer, purpose: int, count: int) -> None:
+        repetition = (self.repetition,) if self.repetition else ()
+        seed_generators(self.seed, purpose, trainer.global_rank, count, *repetition)
 
 
 def ends_an_epoch(checkpoint: dict[str, Any]) -> bool:
@@ -74,10 +82,17 @@ def ends_an_epoch(checkpoint: dict[str, Any]) -> bool:
     return bool(batches["is_last_batch"] and batches["current"]["completed"] == batches["current"]["ready"])
 
 
-def chosen_seed() -> int:
-    """The seed of ``seed_everything``, or one that torch draws if nothing was seeded with it."""
+def chosen_seed() -> tuple[int, int]:
+    """Seed and repetition of a training.
+
+    The seed is that of ``seed_everything``, or one that torch draws if nothing was seeded with it. A training leaves the
+    generator seeded otherwise. So the next one, without another ``seed_everything``, has a repetition that follows from
+    the end of the last.
+    """
     given = os.environ.get("PL_GLOBAL_SEED")
-    return int(given) if given else int(torch.randint(2**31, ()))
+    if not given:
+        return int(torch.randint(2**31, ())), 0
+    return int(given), 0 if torch.initial_seed() == int(given) else torch.initial_seed() % 2**31
 
 
 def seed_generators(*key: int) -> None:

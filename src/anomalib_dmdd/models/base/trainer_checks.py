@@ -1,4 +1,4 @@
-"""Settings of the trainer that would spoil a training."""
+"""Trainers that would spoil a training."""
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler, StochasticWeightAveraging, WeightAveraging
@@ -14,6 +14,23 @@ def refuse_precision(trainer: Trainer) -> None:
         raise ValueError(
             f"trainer.precision: {precision} is not possible, because Anomalib leaves images in single "
             "precision. Choose 32-true, bf16-mixed or 16-mixed."
+        )
+
+
+def refuse_used_trainer(trainer: Trainer, trained_steps: int) -> None:
+    """Refuse a trainer that has trained another model, because it would go on counting there.
+
+    Args:
+        trainer: The trainer.
+        trained_steps: Steps that the model has been trained for.
+
+    Raises:
+        ValueError: If trainer and model count other steps.
+    """
+    if trainer.ckpt_path is None and trainer.global_step not in {0, trained_steps}:
+        raise ValueError(
+            f"This Engine has trained another model for {trainer.global_step} steps and would go on from there. Make a "
+            "new Engine for each model."
         )
 
 
