@@ -39,6 +39,7 @@ def test_a_training_blends_them_in_and_its_checkpoint_needs_no_folder(
     normalised = torch.cat(seen)
     red = (normalised[:, 0] - normalised[:, 1:].amax(1) > 3).flatten(1).sum(1) > 4  # of 100 pixels at 64x64
     assert 0.2 < red.float().mean() < 0.8
+    assert model.simulator._known is None, "no exported model holds the images"
 
     shutil.rmtree(known)
     loaded = Dmdd.load_from_checkpoint(run.best_model_path, visualizer=False).eval()

@@ -298,3 +298,16 @@ def test_raw_scores_of_several_batches_are_ranked(parts: DemoParts, engine: Engi
     scores, labels = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("pred_score", "gt_label"))
     assert scores.min() < 1 < scores.max(), "the test needs both"
     assert found["image_AUROC"] == pytest.approx(roc_auc_score(labels, scores.numpy()))
+
+
+def test_the_sanity_check_of_lightning_sets_no_thresholds(
+    parts: DemoParts, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, sane = build("Dskd"), []
+    look = LambdaCallback(on_sanity_check_end=lambda *_: sane.append(model.post_processor.image_threshold.isnan()))
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
+    trainer = Trainer(max_steps=1, num_sanity_val_steps=1, callbacks=[look], default_root_dir=tmp_path, **quiet)
+    trainer.fit(model, datamodule=parts)
+    assert sane == [True]
+    assert "holds no good images" not in caplog.text
+    assert not model.post_processor.image_threshold.isnan()

@@ -96,6 +96,10 @@ class AnomalySimulator(Normalized):
         if self.textures is not None and self._loaded is None:
             self._loaded = load_textures(self.textures)
 
+    def forget_images(self) -> None:
+        """Free textures and known defects. They are read again when they are needed."""
+        self._loaded = self._known = None
+
     def load_known_defects(self, size: tuple[int, int]) -> None:
         """Read the folder of known defects, once for a size of the images.
 

@@ -123,7 +123,8 @@ class LastModelMixin(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Note that the post-processor has just set the thresholds."""
         super().on_validation_epoch_end()
-        self.threshold_age = self.threshold_age.validated()
+        if not self.trainer.sanity_checking:
+            self.threshold_age = self.threshold_age.validated()
 
     def on_train_epoch_end(self) -> None:
         """Validate the last model before it is saved, however the training comes to its end."""

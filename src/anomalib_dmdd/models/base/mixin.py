@@ -173,6 +173,12 @@ class DistillationMixin(CheckpointMixin, ExportMixin, InputSizeMixin, TilesMixin
         if self.check_training_images:
             report_training_images(self)
 
+    def on_fit_end(self) -> None:
+        """Forget the user's textures and known defects, so that no exported model holds them."""
+        super().on_fit_end()
+        if isinstance(simulator := getattr(self, "simulator", None), AnomalySimulator):
+            simulator.forget_images()
+
     @property
     def training_progress(self) -> float:
         """Share of the training that is done, in [0, 1]."""

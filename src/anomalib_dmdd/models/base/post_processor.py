@@ -191,9 +191,13 @@ class DistillationPostProcessor(PostProcessor):
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Set thresholds and range from the scores of all processes.
 
-        Every process must get here and make the same calls, whatever its own images are.
+        Every process must get here and make the same calls, whatever its own images are. The few batches of a sanity
+        check before the training set nothing.
         """
-        del trainer, pl_module
+        del pl_module
+        if trainer.sanity_checking:
+            self._batches = []
+            return
         scores = ValidationScores(self._batches, self._image_threshold.device)
         self._batches = []
         self.validation_scores, self.validation_labels = scores.image, scores.labels

@@ -85,9 +85,9 @@ def ends_an_epoch(checkpoint: dict[str, Any]) -> bool:
 def chosen_seed() -> tuple[int, int]:
     """Seed and repetition of a training.
 
-    The seed is that of ``seed_everything``, or one that torch draws if nothing was seeded with it. A training leaves the
-    generator seeded otherwise. So the next one, without another ``seed_everything``, has a repetition that follows from
-    the end of the last.
+    The seed is that of ``seed_everything``, or one that torch draws if nothing was seeded with it. A training leaves
+    the generator seeded otherwise. So the next one, without another ``seed_everything``, has a repetition that follows
+    from the end of the last.
     """
     given = os.environ.get("PL_GLOBAL_SEED")
     if not given:

@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -45,7 +46,7 @@ def thresholds(names: str) -> dict[str, torch.Tensor]:
     post_processor.on_validation_epoch_start(None, None)
     for start in range(0, len(names), 2):
         post_processor.on_validation_batch_end(None, None, batch(names[start : start + 2]))
-    post_processor.on_validation_epoch_end(None, None)
+    post_processor.on_validation_epoch_end(SimpleNamespace(sanity_checking=False), None)
     return dict(post_processor.named_buffers())
 
 

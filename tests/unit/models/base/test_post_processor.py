@@ -1,6 +1,7 @@
 """Smoothing, score and thresholds, against SciPy and NumPy."""
 
 import logging
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ def validate(post_processor: DistillationPostProcessor, maps: torch.Tensor, labe
     )
     post_processor.on_validation_epoch_start(None, None)
     post_processor.on_validation_batch_end(None, None, batch)
-    post_processor.on_validation_epoch_end(None, None)
+    post_processor.on_validation_epoch_end(SimpleNamespace(sanity_checking=False), None)
 
 
 @pytest.mark.parametrize("sigma", [0.0, 1.5, 4.0])
@@ -205,7 +206,7 @@ def test_without_masks_pixels_take_the_image_threshold_and_the_log_says_so(caplo
     with caplog.at_level(logging.INFO):
         post_processor.on_validation_epoch_start(None, None)
         post_processor.on_validation_batch_end(None, None, batch)
-        post_processor.on_validation_epoch_end(None, None)
+        post_processor.on_validation_epoch_end(SimpleNamespace(sanity_checking=False), None)
     assert float(post_processor.pixel_threshold) == float(post_processor.image_threshold)
     assert "no masks" in caplog.text
 
@@ -244,5 +245,5 @@ def test_metrics_of_a_validation_rank_scores_above_one() -> None:
         post_processor.on_validation_batch_end(None, None, batch)
         metric.update(batch)
     assert metric.compute() == 1
-    post_processor.on_validation_epoch_end(None, None)
+    post_processor.on_validation_epoch_end(SimpleNamespace(sanity_checking=False), None)
     assert post_processor.image_threshold == pytest.approx(0.6), "thresholds are raw"
