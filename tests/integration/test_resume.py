@@ -15,6 +15,8 @@ from anomalib.callbacks import ModelCheckpoint
 from anomalib.engine import Engine
 from anomalib.models import AnomalibModule
 from lightning import seed_everything
+from lightning.fabric.utilities.seed import reset_seed
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from small_models import MODELS, build
 
 from anomalib_dmdd import Bikd, DemoParts, Dskd
@@ -52,7 +54,12 @@ def small_bikd() -> Bikd:
     return Bikd(backbone="test_resnet", pre_trained=False, **settings)
 
 
-def test_trainings_after_one_seed_differ_and_repeat_with_it(parts: DemoParts, engine: EngineFactory) -> None:
+@pytest.mark.parametrize("seeds_again", [False, True], ids=["one process", "as several processes"])
+def test_trainings_after_one_seed_differ_and_repeat_with_it(
+    seeds_again: bool, parts: DemoParts, engine: EngineFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if seeds_again:
+        monkeypatch.setattr(SingleDeviceStrategy, "setup_environment", lambda _: reset_seed())
     ends = []
     for seeded in (True, False, False, True):
         if seeded:
@@ -63,6 +70,20 @@ def test_trainings_after_one_seed_differ_and_repeat_with_it(parts: DemoParts, en
     assert not torch.equal(ends[0], ends[1])
     assert not torch.equal(ends[1], ends[2])
     assert torch.equal(ends[0], ends[3])
+
+
+def test_a_seed_of_the_environment_alone_decides_what_a_step_draws(
+    parts: DemoParts, engine: EngineFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PL_GLOBAL_SEED", "5")
+    ends = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        model = build("Bikd")
+        torch.manual_seed(seed)
+        engine(max_steps=1, limit_val_batches=0).fit(model, datamodule=parts)
+        ends.append(torch.cat([weights.detach().flatten() for weights in model.model.parameters()]))
+    assert torch.equal(*ends)
 
 
 def test_a_later_training_is_resumed_with_its_own_random_numbers(

@@ -253,6 +253,18 @@ def test_an_engine_that_trained_another_model_is_refused(parts: DemoParts, engin
     used.fit(build("Dskd"), datamodule=parts)
     with pytest.raises(ValueError, match="Make a new Engine for each model"):
         used.fit(build("Bikd"), datamodule=parts)
+    assert not [*Path(used.trainer.default_root_dir).parent.rglob("interrupted.ckpt")], "it was never trained here"
+
+
+def test_an_engine_goes_on_with_its_model_or_a_checkpoint(parts: DemoParts, engine: EngineFactory) -> None:
+    used, model = engine(max_epochs=1, limit_train_batches=2), build("Dskd")
+    used.fit(model, datamodule=parts)
+    path = used.best_model_path
+    used.trainer.fit_loop.max_epochs = 2
+    used.fit(build("Dskd"), datamodule=parts, ckpt_path=path)
+    assert used.trainer.global_step == 4
+    with pytest.raises(ValueError, match="Make a new Engine for each model"):
+        used.fit(build("Bikd"), datamodule=parts)
 
 
 @pytest.mark.parametrize("pre_processor", [False, PreProcessor(Resize(64))])
@@ -264,6 +276,8 @@ def test_images_of_another_size_are_named(
     wide = Folder("wide", tmp_path, num_workers=0, train_batch_size=4)
     with pytest.raises(ValueError, match=r"height and width of \(\d+, \d+\).* needs multiples of 32"):
         engine(max_steps=1).fit(build("Dmdd", pre_processor=pre_processor), datamodule=wide)
+    with pytest.raises(ValueError, match="needs multiples of 32"):
+        engine().predict(build("Dskd", pre_processor=pre_processor), data_path=tmp_path / "0.png")
 
 
 @pytest.mark.parametrize("name", MODELS)

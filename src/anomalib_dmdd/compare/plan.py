@@ -24,7 +24,8 @@ from anomalib_dmdd import models as _our_models  # noqa: F401
 
 from .versions import code_version, images_version
 
-LENGTH = ("max_epochs", "max_steps", "max_time", "min_epochs", "min_steps")
+MAXIMA = ("max_epochs", "max_steps", "max_time")
+LENGTH = (*MAXIMA, "min_epochs", "min_steps")
 GIVEN_TO_MODEL = ("pre_processor", "evaluator", "visualizer")
 GIVEN_TO_TRAINER = ("accelerator", "callbacks", "default_root_dir", "devices", "logger", "enable_progress_bar")
 SAME_FOR_ALL = ("image_size", "accelerator", "threads", "openvino", "timed_passes")
@@ -156,7 +157,7 @@ def _expand_model(entry: str | dict[str, Any], settings: Namespace) -> Iterator[
     trainer: dict[str, Any] = {}
     for arguments in (published.get("trainer", {}), wanted.get("trainer", {}), settings.trainer):
         _check_trainer(arguments)
-        has_length = any(key in arguments for key in LENGTH)  # replaces a length of another kind, too
+        has_length = any(key in arguments for key in MAXIMA)  # replaces one of another kind, too
         trainer = {key: value for key, value in trainer.items() if not (has_length and key in LENGTH)} | arguments
     label = wanted.get("label") or name
     backbones = settings.backbones if "backbone" in config.entry.init_args else []

@@ -83,8 +83,8 @@ def summarise(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         Two frames with a row per model: means, and spreads (NaN with fewer than two seeds).
     """
     numbers = _numbers(rows)
-    there = numbers[COLUMNS].notna()
-    lacks = (there.groupby(numbers["category"]).transform("any") & ~there).groupby(numbers["model"], sort=False).any()
+    there = numbers[COLUMNS].notna().groupby([numbers["model"], numbers["category"]], sort=False).any()
+    lacks = (there.groupby("category").transform("any") & ~there).groupby("model", sort=False).any()
     by_model = numbers.groupby(["model", "seed"], sort=False)[COLUMNS].mean().groupby("model", sort=False)
     return by_model.mean().mask(lacks), by_model.std().mask(lacks)
 

@@ -17,8 +17,8 @@ MASKS = "ground_truth"
 """Folder of masks in the layout of MVTec AD."""
 WHITE = 127
 """Values of a mask above this are white."""
-GREY, MOST_GREY = (32, 223), 0.1
-"""Values of a mask that are neither black nor white, and the largest share of them: soft edges have some."""
+GREY, MOST_GREY, MOST_SHADES = (32, 223), 0.1, 16
+"""Values of a mask that are neither black nor white, their largest share, and how many may differ."""
 MOST_MARKED = 0.75
 """A mask that marks more than this share of an image is taken for an inverted one."""
 LEAST_WEIGHT = 0.25
@@ -126,11 +126,16 @@ def _read_mask(path: Path, image: Image.Image) -> Tensor:
         )
     # Some tools write small numbers, one for each kind of defect. JPEG changes black and white a little.
     marked = mask > (WHITE if mask.max() > WHITE else 0)
-    grey = ((mask > GREY[0]) & (mask < GREY[1])).float().mean() if mask.max() > WHITE else 0.0
+    grey = mask[(mask > GREY[0]) & (mask < GREY[1])]
+    has_shades = (
+        mask.max() > WHITE
+        and len(grey) > MOST_GREY * mask.numel()
+        and int(grey.bincount().count_nonzero()) > MOST_SHADES
+    )
     share = float(marked.float().mean())
     wrong = {
         "is empty": share == 0,
-        "has many shades of grey, like a photograph": grey > MOST_GREY,
+        "has many shades of grey, like a photograph": has_shades,
         f"marks {share:.0%} of the image, as if black and white were exchanged": share > MOST_MARKED,
     }
     if what := next((what for what, found in wrong.items() if found), None):

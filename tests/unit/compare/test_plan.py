@@ -86,6 +86,8 @@ def test_published_settings_fill_what_is_not_said(make_settings: MakeSettings) -
     (steps,) = plan(make_settings([{**entry, "trainer": {"max_steps": 3, "precision": "bf16-mixed"}}]))
     assert steps.trainer == {"max_steps": 3, "precision": "bf16-mixed"}, "not the published epochs, too"
     assert own.model["init_args"]["backbone"] == "resnet18"
+    (capped,) = plan(make_settings([{"class_path": "Stfpm", "trainer": {"min_epochs": 2}}]))
+    assert capped.trainer == {"max_epochs": 100, "min_epochs": 2}
     (for_all,) = plan(make_settings([entry], trainer={"max_steps": 5}, init_args={"train_batch_size": 2}))
     assert for_all.trainer == {"max_steps": 5}, "a length for all models replaces that of one"
     assert for_all.data["init_args"]["train_batch_size"] == 2

@@ -102,6 +102,16 @@ def test_what_is_wrong_is_named(spoil: Callable[[Path], object], message: str, t
         load_known_defects(folder, (64, 64), margin=3)
 
 
+@pytest.mark.parametrize("white", [1, 128, 200, 255])
+def test_masks_of_any_white_and_soft_edges_are_taken(white: int, tmp_path: Path) -> None:
+    mask = torch.zeros(1, 64, 64)
+    mask[:, 10:50, 10:50] = white
+    mask[:, 10:50, 50] = white // 2
+    square_defect(tmp_path, 0.5, [0.9, 0.1, 0.1])
+    save_image(mask / 255, tmp_path / "square_mask.png")
+    assert load_known_defects(tmp_path, (64, 64), margin=3)[0, 3].bool().float().mean() > 0.3
+
+
 def test_a_line_thinner_than_a_pixel_of_the_training_survives(tmp_path: Path) -> None:
     mask = torch.zeros(1, 512, 512)
     mask[:, 100] = 1

@@ -32,11 +32,11 @@ class RankingEvaluator(Evaluator):
 
 
 def bounded(scores: Tensor | None) -> Tensor | None:
-    """Scores between 0 and 1 in the same order; double precision keeps them apart.
+    """Scores between 0 and 1 in the same order.
 
     Example:
         >>> import torch
         >>> bounded(torch.tensor([0.0, 1.0, 3.0])).tolist()
         [0.5, 0.75, 0.875]
     """
-    return None if scores is None else (1 + scores.double() / (1 + scores.double().abs())) / 2
+    return None if scores is None else (1 + scores / (1 + scores.abs())) / 2

@@ -78,8 +78,10 @@ class ExportMixin:
             )
 
     def to_torch(self, *args: Any, **kwargs: Any) -> Path:
-        """Export as Anomalib does, unless the model works on tiles."""
+        """Export as Anomalib does, unless the model works on tiles; without the user's textures and known defects."""
         self._refuse_tiles()
+        if (simulator := getattr(self, "simulator", None)) is not None:
+            simulator.forget_images()
         path: Path = super().to_torch(*args, **kwargs)  # type: ignore[misc]
         return path
 

@@ -97,10 +97,11 @@ class LastModelMixin(LightningModule):
     _outdated: Sequence[Callback] = ()  # those that saved a step before its validation
     trains: bool = False
 
-    def on_fit_start(self) -> None:
+    def setup(self, stage: str) -> None:
         """Note that nothing has been trained yet."""
-        super().on_fit_start()
-        self.trains = False
+        super().setup(stage)
+        if stage == TrainerFn.FITTING:
+            self.trains = False
 
     def on_train_start(self) -> None:
         """Forget the thresholds of a former training, which fit other weights."""

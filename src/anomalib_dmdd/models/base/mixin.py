@@ -112,7 +112,6 @@ class DistillationMixin(CheckpointMixin, ExportMixin, InputSizeMixin, TilesMixin
         self._finite = FiniteGuard()
         if stage == "fit":
             refuse_callbacks(self.trainer)
-            refuse_used_trainer(self.trainer, self.threshold_age.weights)
             if hasattr(self.model, "_orig_mod"):
                 raise ValueError(
                     "model.model: torch.compile() wraps the network, and its weights get names that no model can load. "
@@ -127,6 +126,7 @@ class DistillationMixin(CheckpointMixin, ExportMixin, InputSizeMixin, TilesMixin
         Raises:
             ValueError: If a known defect is also a validation or test image.
         """
+        refuse_used_trainer(self.trainer, self.threshold_age.weights)  # in `setup` it has an older `ckpt_path`
         super().on_fit_start()
         self.trained_with = training_facts(getattr(self.trainer, "datamodule", None), self.model.tiler)
         self.model.load_pretrained()
@@ -172,12 +172,6 @@ class DistillationMixin(CheckpointMixin, ExportMixin, InputSizeMixin, TilesMixin
         super().on_train_end()
         if self.check_training_images:
             report_training_images(self)
-
-    def on_fit_end(self) -> None:
-        """Forget the user's textures and known defects, so that no exported model holds them."""
-        super().on_fit_end()
-        if isinstance(simulator := getattr(self, "simulator", None), AnomalySimulator):
-            simulator.forget_images()
 
     @property
     def training_progress(self) -> float:
@@ -244,6 +238,14 @@ class DistillationMixin(CheckpointMixin, ExportMixin, InputSizeMixin, TilesMixin
         del args, kwargs
         self.check_images(batch.image)
         return batch.update(**self.model(batch.image)._asdict())
+
+    def test_step(self, batch: Batch, *args: Any, **kwargs: Any) -> Batch:
+        """Predict the raw maps of a batch."""
+        return self.validation_step(batch, *args, **kwargs)
+
+    def predict_step(self, batch: Batch, *args: Any, **kwargs: Any) -> Batch:
+        """Predict the raw maps of a batch."""
+        return self.validation_step(batch, *args, **kwargs)
 
     def forward(self, batch: Tensor, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         """Predict as Anomalib does.

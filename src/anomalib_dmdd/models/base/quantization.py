@@ -180,7 +180,7 @@ def quantize_with_accuracy_control(
     judged_data: Iterable[Any]
     judged = getattr(datamodule, "val_data", None)
     if judged is None or not len(judged) or not judged.has_anomalous:
-        logger.info("INT8_ACQ: there are no defective validation images, so changes of the scores are judged.")
+        logger.warning("INT8_ACQ: there are no defective validation images, so changes of the scores are judged.")
         judged_data, judge = score_judge(model, images)
     else:
         judged_data = batches(datamodule, judged, model)

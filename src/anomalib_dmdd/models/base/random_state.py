@@ -3,7 +3,7 @@
 import logging
 import os
 import random
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -24,18 +24,23 @@ class StepSeeds(Callback):
     Attributes:
         seed: Seed of the training: that of ``seed_everything``, or one drawn when the training starts. A checkpoint
             restores it.
-        repetition: 0 for the first training after ``seed_everything``; other trainings have other numbers, so that
-            they draw other random numbers. A checkpoint restores it, too.
+        repetition: Part of all seeds. 0, unless the generator is as another training has left it: the next training
+            after one ``seed_everything`` then draws other numbers. A checkpoint restores it, too.
     """
 
     seed: int
-    repetition: int = 0
+    _left: ClassVar[int | None] = None
+    """Seed of the generator as the last training has left it."""
+
+    def __init__(self) -> None:
+        # Before a strategy of several processes seeds the generator again.
+        self.repetition = torch.initial_seed() % 2**31 if torch.initial_seed() == StepSeeds._left else 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Choose one seed for all processes."""
         del pl_module
         if stage == TrainerFn.FITTING:
-            self.seed, self.repetition = trainer.strategy.broadcast(chosen_seed())
+            self.seed, self.repetition = trainer.strategy.broadcast((chosen_seed(), self.repetition))
             self._seed_epoch(trainer, trainer.global_step)
 
     def state_dict(self) -> dict[str, Any]:
@@ -74,6 +79,7 @@ class StepSeeds(Callback):
     def _seed(self, trainer: Trainer, purpose: int, count: int) -> None:
         repetition = (self.repetition,) if self.repetition else ()
         seed_generators(self.seed, purpose, trainer.global_rank, count, *repetition)
+        StepSeeds._left = torch.initial_seed()
 
 
 def ends_an_epoch(checkpoint: dict[str, Any]) -> bool:
@@ -82,17 +88,10 @@ def ends_an_epoch(checkpoint: dict[str, Any]) -> bool:
     return bool(batches["is_last_batch"] and batches["current"]["completed"] == batches["current"]["ready"])
 
 
-def chosen_seed() -> tuple[int, int]:
-    """Seed and repetition of a training.
-
-    The seed is that of ``seed_everything``, or one that torch draws if nothing was seeded with it. A training leaves
-    the generator seeded otherwise. So the next one, without another ``seed_everything``, has a repetition that follows
-    from the end of the last.
-    """
+def chosen_seed() -> int:
+    """The seed of ``seed_everything``, or one that torch draws if nothing was seeded with it."""
     given = os.environ.get("PL_GLOBAL_SEED")
-    if not given:
-        return int(torch.randint(2**31, ())), 0
-    return int(given), 0 if torch.initial_seed() == int(given) else torch.initial_seed() % 2**31
+    return int(given) if given else int(torch.randint(2**31, ()))
 
 
 def seed_generators(*key: int) -> None:
