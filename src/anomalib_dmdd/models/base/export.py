@@ -78,7 +78,10 @@ class ExportMixin:
             )
 
     def to_torch(self, *args: Any, **kwargs: Any) -> Path:
-        """Export as Anomalib does, unless the model works on tiles. Textures and known defects stay out of the file."""
+        """Export as Anomalib does, unless the model works on tiles.
+
+        Textures and known defects stay out of the file.
+        """
         self._refuse_tiles()
         if (simulator := getattr(self, "simulator", None)) is not None:
             simulator.forget_images()
