@@ -44,7 +44,8 @@ def select(items: Sequence[ImageItem]) -> dict[str, list[ImageItem]]:
     """Choose the cases of each row, by the label of the row."""
     defects = [item for item in items if item.gt_label]
     good = [item for item in items if not item.gt_label]
-    by_place, by_score = sorted(defects, key=located, reverse=True), sorted(defects, key=score)
+    marked = [item for item in defects if item.gt_mask.any()]  # tiny masks can get lost when they are resized
+    by_place, by_score = sorted(marked, key=located, reverse=True), sorted(defects, key=score)
     return {
         "defects\nlocated best": by_place[:CASES],
         "defects\nlocated worst": by_place[-CASES:],
