@@ -46,7 +46,9 @@ def sweep(
     Returns:
         Threshold of the score, share of defects found and of good parts passed, by sensitivity.
     """
-    engine = Engine(default_root_dir=out, logger=False)
+    if keep is not None and not 0 <= keep <= 1:
+        sys.exit(f"error: A sensitivity is from 0 to 1, not {keep}.")
+    engine = Engine(default_root_dir=out, logger=False, devices=1)
     try:
         model, _ = load_trained(checkpoint)
         model.visualizer = None

@@ -82,7 +82,7 @@ def calibrate(args: argparse.Namespace) -> None:
     model, checkpoint = load_trained(args.checkpoint)
     old = thresholds(model.post_processor)
     data = images(args)
-    engine = Engine(logger=False, default_root_dir=args.out.parent)
+    engine = Engine(logger=False, default_root_dir=args.out.parent, devices=1)
     engine.validate(model, datamodule=data, verbose=False)
     report(old, thresholds(model.post_processor), model.post_processor)
     state = model.state_dict()
@@ -104,17 +104,26 @@ def report(old: dict[str, float], new: dict[str, float], post_processor: Distill
     good, defective = scores[~labels], scores[labels]
     for name, value in new.items():
         print(f"{name} threshold: {old[name]:.6g} before, {value:.6g} now")
-    if len(defective):
-        above, found = int((good > new["image"]).sum()), int((defective > new["image"]).sum())
-        alarms = (above + 1) / (len(good) + 1)  # the next good image may be one more
+    before, now = (post_processor.flagged_above(values["image"]) for values in (old, new))
+    above, found = int((good > now).sum()), int((defective > now).sum())
+    alarms = (above + 1) / (len(good) + 1)  # the next good image may be one more
+    is_usual = post_processor.image_sensitivity == 0.5  # noqa: PLR2004
+    if len(defective) and is_usual:
         print(f"With them, F1 is highest on the {len(scores)} images given. They flag {found} of {len(defective)}")
         print(f"defective and {above} of {len(good)} good images.")
+    elif len(defective):
+        print(f"With them and a sensitivity of 0.5, F1 is highest on the {len(scores)} images given.")
     else:
-        alarms = expected_false_alarms(len(good), post_processor.normal_quantile)
         print(f"They are the {post_processor.normal_quantile:g} quantile of {len(good)} good images.")
+    if not is_usual:
+        print(f"With the image_sensitivity of the model, {post_processor.image_sensitivity:g}, they flag {found} of")
+        print(f"{len(defective)} defective and {above} of {len(good)} good images.")
+    elif not len(defective):
+        alarms = expected_false_alarms(len(good), post_processor.normal_quantile)
     rough = "" if len(good) >= ENOUGH else "; few images make this a rough guess"
-    print(f"Expect {'up to' if len(defective) else 'about'} {100 * alarms:.2g} % of good images to be flagged{rough}.")
-    if 2 * (above := int((good > old["image"]).sum())) > len(good):
+    about = "up to" if len(defective) or not is_usual else "about"
+    print(f"Expect {about} {100 * alarms:.2g} % of good images to be flagged{rough}.")
+    if 2 * (above := int((good > before).sum())) > len(good):
         print(f"{above} of {len(good)} good images lie above the threshold of before. Are all of them good, and of the")
         print("part that the model was trained with? If so, the change may be too large: train again.")
     limit = float(post_processor.normalized_image_threshold)

@@ -35,8 +35,9 @@ def let_command_seed() -> None:
 
 def _is_ours(settings: "Namespace") -> bool:
     """Whether the settings of a subcommand name a model of this package."""
-    class_path = str(settings.get("model.class_path") or "")
-    return class_path.partition(".")[0] == __name__.partition(".")[0]
+    module, _, name = str(settings.get("model.class_path") or "").rpartition(".")
+    cls = getattr(sys.modules.get(module), name, None)  # ours may have names in other modules, and subclasses
+    return any(base.__module__.partition(".")[0] == __name__.partition(".")[0] for base in getattr(cls, "__mro__", ()))
 
 
 def _seed(settings: "Namespace") -> None:

@@ -16,7 +16,7 @@ from anomalib.pre_processing import PreProcessor
 from lightning.pytorch.trainer.states import TrainerFn
 from PIL import Image
 from small_models import MODELS, build
-from torchvision.transforms.v2 import Compose, Normalize, RandomVerticalFlip, Resize
+from torchvision.transforms.v2 import Compose, Normalize, RandomAutocontrast, RandomVerticalFlip, Resize
 
 import anomalib_dmdd
 from anomalib_dmdd import DemoParts
@@ -299,3 +299,18 @@ def test_deep_images_behind_others_are_reported(
     engine().predict(build("Dskd"), dataset=PredictDataset(tmp_path))
     assert caplog.text.count("more than 8 bits a channel") == 1
     assert str(tmp_path / "b.tif") in caplog.text
+
+
+def test_a_pre_processor_that_no_checkpoint_stores_must_be_passed(
+    parts: DemoParts, engine: Callable[..., Engine]
+) -> None:
+    def own() -> PreProcessor:
+        return PreProcessor(Compose([Resize((64, 64)), RandomAutocontrast(p=1.0)]))
+
+    run = engine(max_steps=1)
+    run.fit(build("Dskd", pre_processor=own()), datamodule=parts)
+    with pytest.raises(ValueError, match="pre_processor: the checkpoint has no transforms"):
+        engine().predict(build("Dskd"), datamodule=parts, ckpt_path=run.best_model_path)
+    same = build("Dskd", pre_processor=own())
+    engine().predict(same, datamodule=parts, ckpt_path=run.best_model_path)
+    assert isinstance(same.pre_processor.transform.transforms[1], RandomAutocontrast)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from anomalib.callbacks import TilerConfigurationCallback
+from anomalib.data.utils.tiler import Tiler
 from anomalib.engine import Engine
 from small_models import MODELS, build
 
@@ -53,6 +54,22 @@ def test_tiles_that_do_not_fit_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=f"tile_size: .* {message}"):
         engine(max_steps=1, callbacks=[tiles(tile)]).fit(build("Dskd", size=SIZE), datamodule=parts)
+
+
+def test_borders_that_leave_stripes_are_refused(parts: DemoParts, engine: Callable[..., Engine]) -> None:
+    blind = TilerConfigurationCallback(enable=True, tile_size=TILE, stride=TILE, remove_border_count=8)
+    with pytest.raises(ValueError, match=r"remove_border_count: .* a stride of at most 48"):
+        engine(max_steps=1, callbacks=[blind]).fit(build("Dskd", size=SIZE), datamodule=parts)
+
+
+def test_a_broken_tile_breaks_its_image_alone() -> None:
+    model = build("Dskd", size=SIZE).eval()
+    model.model.tiler = Tiler(tile_size=TILE, stride=TILE)
+    images = torch.rand(3, 3, *SIZE)
+    images[1, :, :, -1] = torch.nan
+    with torch.no_grad():
+        maps = model.model(images).anomaly_map
+    assert maps.isfinite().flatten(1).all(1).tolist() == [True, False, True]
 
 
 def test_a_checkpoint_of_tiles_needs_no_size_but_its_tiles(parts: DemoParts, engine: Callable[..., Engine]) -> None:

@@ -29,6 +29,22 @@ def test_the_number_for_an_older_file_gives_the_new_verdicts(
     assert torch.equal(scores(old["image"]) > number, scores(new["image"]) > 1 - sensitivity)
 
 
+@pytest.mark.parametrize("defective", [0, 20])
+def test_flagged_images_are_those_of_the_sensitivity(defective: int, capsys: pytest.CaptureFixture[str]) -> None:
+    post_processor = DistillationPostProcessor(image_sensitivity=0.8)  # images above half of the threshold
+    post_processor.get_buffer("_image_threshold").fill_(1.0)
+    good = torch.linspace(0.4, 0.6, 100)
+    post_processor.validation_scores = torch.cat([good, torch.full((defective,), 0.9)])
+    post_processor.validation_labels = torch.arange(100 + defective) >= 100
+    raw = {"image": 1.0, "pixel": 1.0}
+    report(raw, raw, post_processor)
+    said = capsys.readouterr().out
+    assert f"they flag {defective} of\n{defective} defective and 50 of 100 good images" in said
+    assert "Expect up to 50 %" in said
+    scores = post_processor._normalize(good, good, good, torch.tensor(1.0))
+    assert int((scores > post_processor.normalized_image_threshold).sum()) == 50
+
+
 @pytest.mark.parametrize(("good", "defective"), [("new", "new"), ("new", "new/bad"), ("new/good", "new")])
 def test_folders_that_overlap_are_refused(
     good: str, defective: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

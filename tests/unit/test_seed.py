@@ -4,11 +4,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import anomalib.models
 import pytest
 import torch
 from anomalib.cli.cli import AnomalibCLI
 from jsonargparse import Namespace
 
+from anomalib_dmdd import Dmdd
 from anomalib_dmdd.models.base.random_state import StepSeeds
 from anomalib_dmdd.seed import let_command_seed
 
@@ -28,6 +30,14 @@ def test_a_model_of_this_package_is_seeded(monkeypatch: pytest.MonkeyPatch) -> N
     expected = float(torch.rand((), generator=torch.Generator().manual_seed(3)))
     assert first_number("anomalib_dmdd.Dmdd", 3, monkeypatch) == expected
     assert first_number("anomalib_dmdd.Dmdd", seed=False, monkeypatch=monkeypatch) != expected
+
+
+def test_a_model_is_known_by_every_name_and_through_its_subclasses(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = float(torch.rand((), generator=torch.Generator().manual_seed(3)))
+    monkeypatch.setattr(anomalib.models, "Dmdd", Dmdd, raising=False)
+    monkeypatch.setattr(anomalib.models, "Own", type("Own", (Dmdd,), {"__module__": "own"}), raising=False)
+    assert first_number("anomalib.models.Dmdd", 3, monkeypatch) == expected
+    assert first_number("anomalib.models.Own", 3, monkeypatch) == expected
 
 
 def test_a_random_split_is_seeded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from anomalib.data import ImageBatch, ImageItem
 from anomalib.data.utils import read_image
 from anomalib.models.components import AnomalibModule
 from numpy.typing import NDArray
+from PIL import Image
 from rich.console import Console
 from rich.progress import track
 from torchvision.datasets.folder import IMG_EXTENSIONS
@@ -145,7 +146,7 @@ def main(line: Sequence[str] | None = None) -> int:
         files = find_images(args.images)
         found = [explain(model, file) for file in track(files, "Predicting", console=console, transient=True)]
         table = write(found, model.post_processor.normalized_image_threshold.item(), args.out, console)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     for folder, rows in table.groupby("folder", sort=False):
@@ -164,9 +165,12 @@ def write(explanations: Sequence[Explanation], threshold: float, out: Path, cons
         picture.parent.mkdir(parents=True, exist_ok=True)
         draw_explanation(one, threshold, highest).savefig(picture, dpi=120)
         name = picture.relative_to(out).as_posix()
-        rows.append([one.path, folder_name(one.path, root), one.score, threshold, one.verdict, name])
+        rows.append([one.path.absolute(), folder_name(one.path, root), one.score, threshold, one.verdict, name])
     table: pd.DataFrame = pd.DataFrame(rows, columns=["file", "folder", "score", "threshold", "verdict", "picture"])
     groups = {str(folder): scores.to_numpy() for folder, scores in table.groupby("folder", sort=False)["score"]}
-    draw_histogram(groups, threshold).savefig(out / "scores.png", dpi=120)
+    histogram = "scores.png"
+    while histogram in set(table["picture"]):  # an image may have that name
+        histogram = f"all_{histogram}"
+    draw_histogram(groups, threshold).savefig(out / histogram, dpi=120)
     table.to_csv(out / EXPLAINED, index=False)
     return table

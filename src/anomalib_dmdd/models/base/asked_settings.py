@@ -28,6 +28,7 @@ class AskedSettings:
         self._pre = model.pre_processor
         self._transforms = {name: getattr(self._pre, name, None) for name in TRANSFORMS}
         pre = stored(self._pre)
+        self._can_be_stored = pre.get("transform") is not None
         make = type(model).configure_pre_processor  # type: ignore[attr-defined]  # of AnomalibModule
         self.own_pre_processor = bool(differing(pre, stored(make())))
         self._asked = {
@@ -36,8 +37,17 @@ class AskedSettings:
         }
 
     def keep_transforms(self, model: "CheckpointMixin") -> None:
-        """Give a pre-processor its transforms back if the checkpoint could not store them."""
+        """Give a pre-processor its transforms back if the checkpoint could not store them.
+
+        Raises:
+            ValueError: If they are none of a kind that could not be stored, so they cannot be those of the training.
+        """
         if self._transforms["transform"] is not None and getattr(model.pre_processor, "transform", self) is None:
+            if self._can_be_stored:
+                raise ValueError(
+                    "pre_processor: the checkpoint has no transforms, because Anomalib could not store those of the "
+                    "training. Pass the same pre-processor (--model.pre_processor, or pre_processor= in Python)."
+                )
             for name, transform in self._transforms.items():
                 setattr(model.pre_processor, name, transform)
 

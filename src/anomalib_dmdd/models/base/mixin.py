@@ -42,7 +42,7 @@ from .post_processor import DistillationPostProcessor
 from .prediction_table import PredictionTable
 from .random_state import StepSeeds
 from .replicas import EqualReplicas
-from .run_folder import make_latest_a_link
+from .run_folder import make_latest_a_link, share_run_folder
 from .run_summary import RunSummary
 from .schedule import with_warmup_cosine
 from .split import SplitMixin
@@ -108,6 +108,7 @@ class DistillationMixin(CheckpointMixin, ExportMixin, InputSizeMixin, TilesMixin
             ValueError: If trainer or network do not allow it.
         """
         super().setup(stage)
+        share_run_folder(self.trainer)
         refuse_precision(self.trainer)
         self._finite = FiniteGuard()
         if stage == "fit":

@@ -65,6 +65,9 @@ class DistillationPostProcessor(PostProcessor):
                 f"got sigma={sigma}, top_k={top_k}, normal_quantile={normal_quantile}."
             )
         super().__init__(**kwargs)
+        for name in ("image_sensitivity", "pixel_sensitivity"):
+            if not 0 <= (value := getattr(self, name)) <= 1:
+                raise ValueError(f"post_processor: {name} must be from 0 to 1, got {value}.")
         self.sigma = sigma
         self.top_k = int(top_k)
         self.normal_quantile = normal_quantile
@@ -129,6 +132,11 @@ class DistillationPostProcessor(PostProcessor):
     def normalized_pixel_threshold(self) -> Tensor:
         """Threshold of the maps that are reported."""
         return self._reported(self.pixel_threshold, self.pixel_sensitivity)
+
+    def flagged_above(self, threshold: float) -> float:
+        """Raw image score above which an image is defective, with a raw threshold and the image sensitivity."""
+        sensitivity = self.image_sensitivity
+        return threshold * math.sqrt((1 - sensitivity) / sensitivity) if sensitivity else math.inf
 
     def _reported(self, threshold: Tensor, sensitivity: float) -> Tensor:
         """Threshold of what is reported, normalised or raw; nothing exceeds a missing one."""
@@ -253,6 +261,9 @@ class DistillationPostProcessor(PostProcessor):
     def _from_normal_images(self, scores: ValidationScores) -> tuple[Tensor, Tensor]:
         """Quantiles of image scores and highest pixels, with a message about their worth."""
         images, quantile = len(scores.image), self.normal_quantile
+        threshold, alarms = scores.image.quantile(quantile), expected_false_alarms(images, quantile)
+        if self.image_sensitivity != 0.5:  # noqa: PLR2004  # then the quantile is not what flags
+            alarms = (int((scores.image > self.flagged_above(float(threshold))).sum()) + 1) / (images + 1)
         enough = math.ceil(1 / (1 - quantile)) if quantile < 1 else math.inf
         self._say_once(
             logging.WARNING,
@@ -261,7 +272,7 @@ class DistillationPostProcessor(PostProcessor):
             "or the sensitivities for another rate.",
             quantile,
             images,
-            100 * expected_false_alarms(images, quantile),
+            100 * alarms,
             "" if images >= enough else f"; this is a rough guess, {images} images are few for that quantile",
         )
-        return scores.image.quantile(quantile), scores.highest.quantile(quantile)
+        return threshold, scores.highest.quantile(quantile)

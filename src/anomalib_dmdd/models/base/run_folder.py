@@ -2,6 +2,7 @@
 
 import logging
 import os
+from contextlib import suppress
 from itertools import chain, count
 from pathlib import Path
 
@@ -80,3 +81,13 @@ def new_file(folder: Path, name: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     names = chain([f"{name}.csv"], (f"{name}_{number}.csv" for number in count(2)))
     return next(folder / name for name in names if not (folder / name).exists())
+
+
+def share_run_folder(trainer: Trainer) -> None:
+    """Let all processes write where the first one does; Anomalib gives each a folder of its own."""
+    own = trainer.default_root_dir
+    shared = trainer.strategy.broadcast(own)
+    if shared != own:
+        trainer._default_root_dir = shared  # type: ignore[attr-defined]  # noqa: SLF001  # it has no setter
+        with suppress(OSError):  # it stays if it holds something
+            Path(own).rmdir()

@@ -82,6 +82,12 @@ class TilesMixin(LightningModule):
                 f"tile_size: {tile} does not fit. {type(self).__name__} with this backbone needs a height and a width "
                 f"that are multiples of {divisor}."
             )
+        border = tiler.remove_border_count
+        if border and any(s > t - 2 * border for s, t in zip((tiler.stride_h, tiler.stride_w), tile, strict=True)):
+            raise ValueError(
+                f"remove_border_count: without {border} pixels at their borders, the tiles leave stripes where nothing "
+                f"is found. Choose a stride of at most {min(tile) - 2 * border}."
+            )
         if self.input_size and any(side < part for side, part in zip(self.input_size, tile, strict=True)):
             raise ValueError(
                 f"tile_size: {tile} is larger than the images, which are resized to {tuple(self.input_size)}. Choose "

@@ -96,4 +96,7 @@ def _join_maps(network: DistillationModel, _images: tuple[Tensor, ...], output: 
     if network.training or network.tiler is None:
         return output
     anomaly_map = network.tiler.untile(output.anomaly_map).to(output.anomaly_map.dtype)
+    # The tiler makes NaN a 0, which would pass as good.
+    broken = output.anomaly_map.isnan().view(len(anomaly_map), -1).any(1)
+    anomaly_map = anomaly_map.masked_fill(broken[:, None, None, None], torch.nan)
     return output._replace(anomaly_map=anomaly_map, pred_score=anomaly_map.amax(dim=(-3, -2, -1)))

@@ -247,3 +247,10 @@ def test_metrics_of_a_validation_rank_scores_above_one() -> None:
     assert metric.compute() == 1
     post_processor.on_validation_epoch_end(SimpleNamespace(sanity_checking=False), None)
     assert post_processor.image_threshold == pytest.approx(0.6), "thresholds are raw"
+
+
+@pytest.mark.parametrize("name", ["image_sensitivity", "pixel_sensitivity"])
+@pytest.mark.parametrize("value", [60, -0.1])
+def test_sensitivities_are_shares(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be from 0 to 1, got {value}"):
+        DistillationPostProcessor(**{name: value})
