@@ -84,7 +84,7 @@ def new_file(folder: Path, name: str) -> Path:
 
 
 def share_run_folder(trainer: Trainer) -> None:
-    """Let all processes write where the first one does; Anomalib gives each a folder of its own."""
+    """Let all processes write where the first one does: Anomalib gives each its own folder."""
     own = trainer.default_root_dir
     shared = trainer.strategy.broadcast(own)
     if shared != own:
