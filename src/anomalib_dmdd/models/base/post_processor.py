@@ -134,7 +134,7 @@ class DistillationPostProcessor(PostProcessor):
         return self._reported(self.pixel_threshold, self.pixel_sensitivity)
 
     def flagged_above(self, threshold: float) -> float:
-        """Raw score above which an image is defective, for a raw threshold and the image sensitivity."""
+        """Raw score above which an image is defective, for a raw threshold and the sensitivity."""
         sensitivity = self.image_sensitivity
         return threshold * math.sqrt((1 - sensitivity) / sensitivity) if sensitivity else math.inf
 
