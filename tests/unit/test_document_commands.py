@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from documents import DOCUMENTS, REPOSITORY, blocks, commands
 
 import anomalib_dmdd
 from anomalib_dmdd.__main__ import SUBCOMMANDS
+from anomalib_dmdd.models.components import DistillationModel
 
 SOURCES = Path(anomalib_dmdd.__file__).parent
 NOT_PARSED = {
@@ -141,11 +143,14 @@ def strings(tree: ast.AST) -> list[str]:
     return [*joined, *plain]
 
 
-def test_model_of_the_plugin_page() -> None:
+def test_model_of_the_plugin_page(monkeypatch: pytest.MonkeyPatch) -> None:
     block = next(text for language, text in blocks(REPOSITORY / "docs/how-to/plugin.md") if language == "python")
     names: dict[str, type] = {}
     exec(compile(block, "plugin.md", "exec"), names)  # noqa: S102  # our own document
     model = names["Plain"](pre_trained=False, image_size=64)
+    monkeypatch.setattr(DistillationModel, "load_pretrained", lambda _: None)
+    monkeypatch.setattr(names["Plain"], "trainer", SimpleNamespace(ckpt_path=None, global_step=0, datamodule=None))
+    names["Plain"](image_size=64).on_fit_start()  # asks for nothing that the page does not give
     images = torch.rand(2, 3, 64, 64)
     assert [tuple(distance.shape) for distance in model.model.train()(images)] == [
         (2, 1, 16, 16),

@@ -143,8 +143,9 @@ class DistillationMixin(CheckpointMixin, ExportMixin, InputSizeMixin, TilesMixin
 
     def _compare_with_weights(self, values: tuple[Sequence[float], Sequence[float]]) -> None:
         """Warn of images that are normalised otherwise than those that the teacher was trained with."""
-        downloaded = self.hparams["pre_trained"] and not self.hparams["teacher_weights"]
-        if downloaded and (difference := differs_from_weights(values, self.hparams["backbone"])):
+        teacher = self.model.teacher
+        downloaded = teacher.pre_trained and not teacher.weights
+        if downloaded and (difference := differs_from_weights(values, teacher.backbone)):
             rank_zero_only(logger.warning)(
                 "pre_processor: %s. Pass a PreProcessor with that normalisation for better features.", difference
             )
