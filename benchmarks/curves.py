@@ -26,11 +26,11 @@ from anomalib.metrics import AUPRO, AUROC
 from anomalib.models import AnomalibModule
 from development import BASELINES, METRICS, OURS, SETS
 from lightning import Callback, LightningModule, Trainer, seed_everything
-from torch import Tensor
 from torch.nn.functional import interpolate
 
 import anomalib_dmdd
 from anomalib_dmdd.models.base import DistillationPostProcessor
+from anomalib_dmdd.models.base.evaluator import bounded
 
 FOLDERS = SETS | {"flange": "parts"}
 """Categories and the folders that they lie in; ``DemoParts(root=IMAGES / "parts")`` draws the last one."""
@@ -72,11 +72,6 @@ def accuracy(module: AnomalibModule, data: MVTecAD) -> dict[str, float]:
             metric.update(found)
     module.train()
     return {name: round(float(metric.compute()), 4) for name, metric in zip(METRICS, metrics, strict=True)}
-
-
-def bounded(scores: Tensor) -> Tensor:
-    """Scores from 0 up in the same order below 1, since torchmetrics changes each batch with a value above 1."""
-    return scores.double() / (1 + scores.double())
 
 
 class Curve(Callback):

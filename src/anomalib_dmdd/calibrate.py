@@ -10,7 +10,6 @@ from anomalib.engine import Engine
 
 from anomalib_dmdd.models.base import DistillationPostProcessor
 from anomalib_dmdd.models.base.checkpoint_file import save_complete
-from anomalib_dmdd.models.base.thresholds import expected_false_alarms
 from anomalib_dmdd.trained_model import load_trained
 
 ENOUGH = 50
@@ -107,21 +106,16 @@ def report(old: dict[str, float], new: dict[str, float], post_processor: Distill
     before, now = (post_processor.flagged_above(values["image"]) for values in (old, new))
     above, found = int((good > now).sum()), int((defective > now).sum())
     alarms = (above + 1) / (len(good) + 1)  # the next good image may be one more
-    is_usual = post_processor.image_sensitivity == 0.5  # noqa: PLR2004
-    if len(defective) and is_usual:
-        print(f"With them, F1 is highest on the {len(scores)} images given. They flag {found} of {len(defective)}")
-        print(f"defective and {above} of {len(good)} good images.")
-    elif len(defective):
-        print(f"With them and a sensitivity of 0.5, F1 is highest on the {len(scores)} images given.")
+    sensitivity = post_processor.image_sensitivity
+    at = "" if sensitivity == 0.5 else f" with the image_sensitivity of the model, {sensitivity:g}"  # noqa: PLR2004
+    if len(defective):
+        print(f"With them, F1 is highest on the {len(scores)} images given{', at a sensitivity of 0.5' if at else ''}.")
     else:
         print(f"They are the {post_processor.normal_quantile:g} quantile of {len(good)} good images.")
-    if not is_usual:
-        print(f"With the image_sensitivity of the model, {post_processor.image_sensitivity:g}, they flag {found} of")
-        print(f"{len(defective)} defective and {above} of {len(good)} good images.")
-    elif not len(defective):
-        alarms = expected_false_alarms(len(good), post_processor.normal_quantile)
+        alarms = post_processor.expected_alarms(good, new["image"])
+    print(f"They flag {found} of {len(defective)} defective and {above} of {len(good)} good images{at}.")
+    about = "up to" if len(defective) or at else "about"
     rough = "" if len(good) >= ENOUGH else "; few images make this a rough guess"
-    about = "up to" if len(defective) or not is_usual else "about"
     print(f"Expect {about} {100 * alarms:.2g} % of good images to be flagged{rough}.")
     if 2 * (above := int((good > before).sum())) > len(good):
         print(f"{above} of {len(good)} good images lie above the threshold of before. Are all of them good, and of the")

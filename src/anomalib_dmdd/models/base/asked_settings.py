@@ -40,7 +40,7 @@ class AskedSettings:
         """Give a pre-processor its transforms back if the checkpoint could not store them.
 
         Raises:
-            ValueError: If they are none of a kind that could not be stored, so they cannot be those of the training.
+            ValueError: If they could have been stored, so that they are not those of the training.
         """
         if self._transforms["transform"] is not None and getattr(model.pre_processor, "transform", self) is None:
             if self._can_be_stored:

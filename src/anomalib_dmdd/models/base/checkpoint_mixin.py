@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from anomalib.data import AnomalibDataModule
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 
 from anomalib_dmdd.models.components import DistillationModel
@@ -28,6 +29,19 @@ class CheckpointMixin(LastModelMixin):
     pre_processor: nn.Module | None
     input_size: tuple[int, int] | None
     _finite: FiniteGuard
+
+    def setup(self, stage: str) -> None:
+        """Refuse a network that no checkpoint can hold.
+
+        Raises:
+            ValueError: If ``torch.compile`` wraps the network.
+        """
+        super().setup(stage)
+        if stage == TrainerFn.FITTING and hasattr(self.model, "_orig_mod"):
+            raise ValueError(
+                "model.model: torch.compile() wraps the network, and its weights get names that no model can load. "
+                "Call model.model.compile() instead, which keeps them."
+            )
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401

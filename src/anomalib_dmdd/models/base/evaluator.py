@@ -32,11 +32,11 @@ class RankingEvaluator(Evaluator):
 
 
 def bounded(scores: Tensor | None) -> Tensor | None:
-    """Scores between 0 and 1 in the same order.
+    """Scores from 0 up, in the same order below 1.
 
     Example:
         >>> import torch
         >>> bounded(torch.tensor([0.0, 1.0, 3.0])).tolist()
-        [0.5, 0.75, 0.875]
+        [0.0, 0.5, 0.75]
     """
-    return None if scores is None else (1 + scores / (1 + scores.abs())) / 2
+    return None if scores is None else scores / (1 + scores)

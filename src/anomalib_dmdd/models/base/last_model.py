@@ -218,10 +218,9 @@ class KeepInterrupted(Callback):
         """Save the state of the training in :data:`INTERRUPTED`; never raises."""
         callback = trainer.checkpoint_callback
         folder = callback.dirpath if isinstance(callback, ModelCheckpoint) else None
-        trains = not isinstance(pl_module, LastModelMixin) or pl_module.trains  # not before a checkpoint is restored
+        if isinstance(pl_module, LastModelMixin) and not pl_module.trains:
+            return  # a checkpoint may be half restored
         if trainer.state.fn != TrainerFn.FITTING or not (folder and trainer.global_step and keeps_a_model(trainer)):
-            return
-        if not trains:
             return
         path = f"{folder}/{INTERRUPTED}"
         try:

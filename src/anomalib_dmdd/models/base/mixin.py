@@ -102,22 +102,13 @@ class DistillationMixin(CheckpointMixin, ExportMixin, InputSizeMixin, TilesMixin
         LightningModule.trainer.fset(self, trainer)  # type: ignore[attr-defined]
 
     def setup(self, stage: str) -> None:
-        """Ensure that there are validation images, and that checkpoints can be loaded.
-
-        Raises:
-            ValueError: If trainer or network do not allow it.
-        """
+        """Ensure that there are validation images, and that no checkpoint is truncated."""
         super().setup(stage)
         share_run_folder(self.trainer)
         refuse_precision(self.trainer)
         self._finite = FiniteGuard()
         if stage == "fit":
             refuse_callbacks(self.trainer)
-            if hasattr(self.model, "_orig_mod"):
-                raise ValueError(
-                    "model.model: torch.compile() wraps the network, and its weights get names that no model can load. "
-                    "Call model.model.compile() instead, which keeps them."
-                )
             keep_checkpoints_complete(self.trainer)
             ensure_validation_images(self.trainer)
 

@@ -14,6 +14,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
+from .evaluator import bounded
 from .thresholds import expected_false_alarms, separating_threshold
 from .validation_scores import ScoredBatch, ValidationScores
 
@@ -135,16 +136,25 @@ class DistillationPostProcessor(PostProcessor):
 
     def flagged_above(self, threshold: float) -> float:
         """Raw score above which an image is defective, for a raw threshold and the sensitivity."""
-        sensitivity = self.image_sensitivity
-        return threshold * math.sqrt((1 - sensitivity) / sensitivity) if sensitivity else math.inf
+        return threshold * _factor(self.image_sensitivity)
+
+    def expected_alarms(self, good: Tensor, threshold: float) -> float:
+        """Share of good images that will be flagged.
+
+        Args:
+            good: Raw scores of some good images, ``(N,)``.
+            threshold: Their quantile.
+        """
+        if self.image_sensitivity == 0.5:  # noqa: PLR2004  # else it is not the quantile that flags
+            return expected_false_alarms(len(good), self.normal_quantile)
+        return (int((good > self.flagged_above(threshold)).sum()) + 1) / (len(good) + 1)
 
     def _reported(self, threshold: Tensor, sensitivity: float) -> Tensor:
         """Threshold of what is reported, normalised or raw; nothing exceeds a missing one."""
-        limit = 1.0 - sensitivity
         if self.enable_normalization:
-            return torch.where(threshold.isnan(), 1.0, limit)
-        factor = math.sqrt(limit / sensitivity) if sensitivity else math.inf  # the inverse of the normalisation
-        return torch.where(threshold.isnan(), math.inf, threshold.clamp_min(torch.finfo(torch.float32).eps) * factor)
+            return torch.where(threshold.isnan(), 1.0, 1.0 - sensitivity)
+        limit = threshold.clamp_min(torch.finfo(torch.float32).eps) * _factor(sensitivity)
+        return torch.where(threshold.isnan(), math.inf, limit)
 
     def forward(self, predictions: InferenceBatch) -> InferenceBatch:
         """Smooth, score, normalise and threshold raw predictions (the exported graph)."""
@@ -187,14 +197,12 @@ class DistillationPostProcessor(PostProcessor):
     ) -> None:
         """Smooth and score a batch, and keep what the thresholds need of it.
 
-        The metrics of the validation get ``s / (1 + s)``, which has the same order. torchmetrics would put a sigmoid on
-        a batch with a score above 1, but not on the others.
+        The metrics of the validation get bounded scores, see :class:`RankingEvaluator`.
         """
         del trainer, pl_module, args, kwargs
         self._smooth_and_score(outputs)
         self._batches.append(ScoredBatch.of(outputs))
-        outputs.pred_score = outputs.pred_score / (1 + outputs.pred_score)
-        outputs.anomaly_map = outputs.anomaly_map / (1 + outputs.anomaly_map)
+        outputs.pred_score, outputs.anomaly_map = bounded(outputs.pred_score), bounded(outputs.anomaly_map)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Set thresholds and range from the scores of all processes.
@@ -261,9 +269,7 @@ class DistillationPostProcessor(PostProcessor):
     def _from_normal_images(self, scores: ValidationScores) -> tuple[Tensor, Tensor]:
         """Quantiles of image scores and highest pixels, with a message about their worth."""
         images, quantile = len(scores.image), self.normal_quantile
-        threshold, alarms = scores.image.quantile(quantile), expected_false_alarms(images, quantile)
-        if self.image_sensitivity != 0.5:  # noqa: PLR2004  # then the quantile is not what flags
-            alarms = (int((scores.image > self.flagged_above(float(threshold))).sum()) + 1) / (images + 1)
+        threshold = scores.image.quantile(quantile)
         enough = math.ceil(1 / (1 - quantile)) if quantile < 1 else math.inf
         self._say_once(
             logging.WARNING,
@@ -272,7 +278,12 @@ class DistillationPostProcessor(PostProcessor):
             "or the sensitivities for another rate.",
             quantile,
             images,
-            100 * alarms,
+            100 * self.expected_alarms(scores.image, float(threshold)),
             "" if images >= enough else f"; this is a rough guess, {images} images are few for that quantile",
         )
         return threshold, scores.highest.quantile(quantile)
+
+
+def _factor(sensitivity: float) -> float:
+    """Raw score in thresholds whose normalised score is 1 minus a sensitivity."""
+    return math.sqrt((1.0 - sensitivity) / sensitivity) if sensitivity else math.inf
