@@ -91,7 +91,7 @@ def measure(name: str, backbone: str, size: int, steps: int, rounds: int, parts:
         "weights_M": round(weights / 1e6, 1),
         "file_MB": round(megabytes, 1),
         "times": round(this / other, 2),
-        "training_MB": round(memory / 1024),
+        "training_MB": round(memory * 1024 / 1e6),  # Linux counts KiB
         "difference": float(f"{difference:.1e}"),
         "status": "ok",
     }

@@ -28,7 +28,7 @@ from torchmetrics.functional.classification import binary_auroc
 import anomalib_dmdd
 from anomalib_dmdd.compare.versions import package_version
 from anomalib_dmdd.models.base import DistillationPostProcessor
-from anomalib_dmdd.models.components import cosine_distance, geometric_mean, upsample
+from anomalib_dmdd.models.components import DistillationModel, geometric_mean, upsample
 from anomalib_dmdd.models.dskd.torch_model import layer_weights
 
 SIGMAS = [1.0, 2.0, 3.0, 4.0, 6.0]
@@ -38,24 +38,16 @@ SHARES = [0.0, 0.001, 0.003, 0.01, 0.03]
 
 
 @torch.no_grad()
-def distances(model: torch.nn.Module, images: Tensor) -> dict[str, Tensor]:
+def distances(model: DistillationModel, images: Tensor) -> dict[str, Tensor]:
     """Distance maps of each branch or student at the finest resolution, ``(N, layers, h, w)``."""
-    teacher = model.teacher(images)
-    finest = (teacher[0].shape[-2], teacher[0].shape[-1])
-
-    def stack(student: list[Tensor]) -> Tensor:
-        maps = (cosine_distance(*pair) for pair in zip(student, teacher, strict=True))
-        return torch.cat([interpolate(one, finest, mode="bilinear") for one in maps], dim=1)
-
-    name = type(model).__name__
-    if name == "DmddModel":
-        maps = model.normalizer(model.distance_maps(teacher, *model.student(teacher)))
-        normality, abnormality = maps.chunk(2, dim=1)
-        return {"normality": normality, "abnormality": abnormality, "head": model.head(maps).sigmoid()}
-    if name == "DskdModel":
-        features = model.features(images)
-        return {"encoder": stack(features.encoder), "decoder": stack(features.decoder)}
-    return {"student": stack(model.student(teacher))}
+    found = {}
+    for name, layers in model.layer_distances(images).items():
+        finest = (layers[0].shape[-2], layers[0].shape[-1])
+        maps = [interpolate(one, finest, mode="bilinear") for one in layers]
+        found[name.removesuffix(" student")] = torch.cat(maps, dim=1)
+    if hasattr(model, "head"):
+        found["head"] = model.head(torch.cat([found["normality"], found["abnormality"]], dim=1)).sigmoid()
+    return found
 
 
 def fusions(maps: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
@@ -118,7 +110,7 @@ def readouts(args: argparse.Namespace, category: str, seed: int) -> Iterator[dic
     """Accuracy of every readout of one training, in percent."""
     maps, labels, masks = trained_maps(args, category, seed)
     for name, fused in track(list(fusions(maps)), description=f"{category}, seed {seed}"):
-        full = upsample(fused, (args.size, args.size))
+        full = upsample(fused, like=masks)
         for sigma in SIGMAS:
             smooth = DistillationPostProcessor(sigma=sigma).smooth(full)
             row: dict[str, object] = {"model": args.model, "category": category, "seed": seed, "steps": args.steps}

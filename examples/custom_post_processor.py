@@ -39,9 +39,9 @@ class IgnoreBorder(DistillationPostProcessor):
 
     def smooth(self, anomaly_map: Tensor) -> Tensor:
         """Smooth a map and clear its border."""
-        width = self.border
-        inside = torch.ones_like(anomaly_map[..., width:-width, width:-width])
-        return super().smooth(anomaly_map) * pad(inside, (width,) * 4)
+        border, (height, width) = self.border, anomaly_map.shape[-2:]
+        inside = torch.ones_like(anomaly_map[..., border : height - border, border : width - border])
+        return super().smooth(anomaly_map) * pad(inside, (border,) * 4)
 
 
 def train(

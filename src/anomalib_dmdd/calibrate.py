@@ -7,13 +7,13 @@ from pathlib import Path
 
 from anomalib.data import Folder
 from anomalib.engine import Engine
+from torch import Tensor
 
+from anomalib_dmdd.inspector import rescale
 from anomalib_dmdd.models.base import DistillationPostProcessor
 from anomalib_dmdd.models.base.checkpoint_file import save_complete
+from anomalib_dmdd.models.base.thresholds import alarms_above, images_needed
 from anomalib_dmdd.trained_model import load_trained
-
-ENOUGH = 50
-"""Good images that the 0.98 quantile needs at least."""
 
 
 def arguments(line: Sequence[str] | None) -> argparse.Namespace:
@@ -103,26 +103,30 @@ def report(old: dict[str, float], new: dict[str, float], post_processor: Distill
     good, defective = scores[~labels], scores[labels]
     for name, value in new.items():
         print(f"{name} threshold: {old[name]:.6g} before, {value:.6g} now")
-    before, now = (post_processor.flagged_above(values["image"]) for values in (old, new))
-    above, found = int((good > now).sum()), int((defective > now).sum())
-    alarms = (above + 1) / (len(good) + 1)  # the next good image may be one more
-    sensitivity = post_processor.image_sensitivity
-    at = "" if sensitivity == 0.5 else f" with the image_sensitivity of the model, {sensitivity:g}"  # noqa: PLR2004
-    if len(defective):
-        print(f"With them, F1 is highest on the {len(scores)} images given{', at a sensitivity of 0.5' if at else ''}.")
-    else:
-        print(f"They are the {post_processor.normal_quantile:g} quantile of {len(good)} good images.")
-        alarms = post_processor.expected_alarms(good, new["image"])
-    print(f"They flag {found} of {len(defective)} defective and {above} of {len(good)} good images{at}.")
-    about = "up to" if len(defective) or at else "about"
-    rough = "" if len(good) >= ENOUGH else "; few images make this a rough guess"
-    print(f"Expect {about} {100 * alarms:.2g} % of good images to be flagged{rough}.")
-    if 2 * (above := int((good > before).sum())) > len(good):
+    report_alarms(good, defective, new["image"], post_processor)
+    if 2 * (above := int((good > post_processor.flagged_above(old["image"])).sum())) > len(good):
         print(f"{above} of {len(good)} good images lie above the threshold of before. Are all of them good, and of the")
         print("part that the model was trained with? If so, the change may be too large: train again.")
     limit = float(post_processor.normalized_image_threshold)
     # inspector.py takes no threshold of raw scores; without a threshold the old one is NaN.
     if post_processor.enable_normalization and limit < 1 and old["image"] > 0:
-        squared = (new["image"] / old["image"]) ** 2 * limit / (1 - limit)
-        limit = squared / (1 + squared)
+        limit = rescale(limit, (new["image"] / old["image"]) ** 2)
         print(f"A file exported before gives the same verdicts with inspector.py --threshold {limit:.7g}")
+
+
+def report_alarms(good: Tensor, defective: Tensor, threshold: float, post_processor: DistillationPostProcessor) -> None:
+    """Print what a raw threshold rests on, what it flags, and what to expect of it."""
+    limit, quantile = post_processor.flagged_above(threshold), post_processor.normal_quantile
+    sensitivity = post_processor.image_sensitivity
+    at = "" if sensitivity == 0.5 else f" with the image_sensitivity of the model, {sensitivity:g}"  # noqa: PLR2004
+    if len(defective):
+        images = len(good) + len(defective)
+        print(f"With them, F1 is highest on the {images} images given{', at a sensitivity of 0.5' if at else ''}.")
+        alarms, about = alarms_above(good, limit), "up to"
+    else:
+        print(f"They are the {quantile:g} quantile of {len(good)} good images.")
+        alarms, about = post_processor.expected_alarms(good, threshold), "up to" if at else "about"
+    flagged = [int((some > limit).sum()) for some in (defective, good)]
+    print(f"They flag {flagged[0]} of {len(defective)} defective and {flagged[1]} of {len(good)} good images{at}.")
+    rough = "" if len(good) >= images_needed(quantile) else "; few images make this a rough guess"
+    print(f"Expect {about} {100 * alarms:.2g} % of good images to be flagged{rough}.")

@@ -3,9 +3,8 @@
 An upgrade that changes one of them fails here first, by name.
 """
 
-import importlib.machinery
+import importlib
 import inspect
-import sys
 
 import anomalib.models
 import anomalib.utils.path
@@ -97,6 +96,21 @@ def test_a_validation_can_be_run_from_a_hook_and_a_training_saved_without_waitin
     assert callable(trainer.strategy.reduce_boolean_decision)
 
 
+def test_a_trainer_has_a_folder_and_its_strategy_a_layer_that_synchronises_normalisation() -> None:
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    assert trainer._default_root_dir == trainer.default_root_dir
+    strategy = Trainer(accelerator="cpu", devices=2, strategy="ddp", sync_batchnorm=True, logger=False).strategy
+    assert strategy._layer_sync is not None
+
+
+def test_a_checkpoint_callback_knows_the_step_of_its_last_file() -> None:
+    assert ModelCheckpoint()._last_global_step_saved == 0
+
+
+def test_a_module_without_a_trainer_has_none() -> None:
+    assert LightningModule()._trainer is None
+
+
 def test_the_engine_asks_for_the_trainer_arguments_once_a_command() -> None:
     commands = (Engine.fit, Engine.train, Engine.test, Engine.validate, Engine.predict, Engine.export)
     assert all("self._setup_trainer(model)" in inspect.getsource(command) for command in commands)
@@ -105,8 +119,6 @@ def test_the_engine_asks_for_the_trainer_arguments_once_a_command() -> None:
 
 def test_a_module_under_import_says_so_in_its_spec() -> None:
     assert "_initializing" in inspect.getsource(importlib._bootstrap)
-    assert isinstance(sys.meta_path, list)
-    assert hasattr(importlib.machinery, "ModuleSpec")
 
 
 def test_list_models_knows_direct_subclasses_alone() -> None:

@@ -17,6 +17,7 @@ import torch
 from anomalib.cli.cli import AnomalibCLI
 from anomalib.data.datasets.image import folder
 from anomalib.data.utils import path as path_checks
+from anomalib.data.utils.tiler import Tiler
 from documents import DOCUMENTS, REPOSITORY, blocks, commands
 
 import anomalib_dmdd
@@ -157,6 +158,9 @@ def test_model_of_the_plugin_page(monkeypatch: pytest.MonkeyPatch) -> None:
         (2, 1, 8, 8),
         (2, 1, 4, 4),
     ]
+    model.model.tiler = Tiler(tile_size=32, stride=32)
+    assert model.model(images)[0].shape == (8, 1, 8, 8), "it learns from the tiles that it is tested on"
+    model.model.tiler = None
     answer = model.model.eval()(images)
     assert answer.anomaly_map.shape == (2, 1, 64, 64)
     assert answer.pred_score.shape == (2,)

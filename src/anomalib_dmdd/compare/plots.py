@@ -4,20 +4,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure  # not pyplot, which would open windows or change the figures of a notebook
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from .launcher import folder_of
 from .plan import Run
 from .table import LATENCIES, METRICS, compared, pareto
-
-mpl.use("Agg")
-
-from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 
 MAX_ROWS = 12
 THRESHOLD = 0.5  # normalised scores above it are anomalous
@@ -27,7 +22,8 @@ def plot_accuracy(means: pd.DataFrame, spreads: pd.DataFrame, path: Path) -> Non
     """Draw bars per metric, with the standard deviation over seeds if there are several."""
     names = [name for name in METRICS if means[name].notna().any()]
     size = (1.2 + 2.6 * len(names), 1.0 + 0.42 * len(means))
-    figure, axes = plt.subplots(1, len(names), figsize=size, sharey=True, squeeze=False)
+    figure = Figure(size)
+    axes = figure.subplots(1, len(names), sharey=True, squeeze=False)
     for axis, name in zip(axes[0], names, strict=True):
         bars = axis.barh(means.index, means[name], xerr=spreads[name].fillna(0))
         axis.bar_label(bars, fmt="%.1f", padding=3, fontsize=9)
@@ -43,7 +39,8 @@ def plot_pareto(means: pd.DataFrame, path: Path) -> None:
     """Draw accuracy against latency with a line along the Pareto front."""
     accuracy, latency = compared(means)
     names = list(dict.fromkeys(("image_AUROC", accuracy)))
-    figure, axes = plt.subplots(1, len(names), figsize=(5.6 * len(names), 4.4), squeeze=False)
+    figure = Figure((5.6 * len(names), 4.4))
+    axes = figure.subplots(1, len(names), squeeze=False)
     for axis, name in zip(axes[0], names, strict=True):
         points = means[[latency, name, "checkpoint_mb"]].dropna()
         front = points.loc[pareto(means, name, latency)]
@@ -78,7 +75,8 @@ def plot_maps(runs: Sequence[Run], out: Path, path: Path) -> None:
     rows = [(category, index) for category in images for index in range(len(images[category]["image"]))[:count]]
     size = (1.55 * (len(models) + 2), 1.62 * len(rows) + 0.5)
     no_ticks: dict[str, Any] = {"xticks": [], "yticks": []}
-    figure, axes = plt.subplots(len(rows), len(models) + 2, figsize=size, squeeze=False, subplot_kw=no_ticks)
+    figure = Figure(size)
+    axes = figure.subplots(len(rows), len(models) + 2, squeeze=False, subplot_kw=no_ticks)
     for line, (category, index) in zip(axes, rows, strict=True):
         _draw_image(line, category, {name: images[category][name][index] for name in images[category]})
         for axis, model in zip(line[2:], models, strict=True):
@@ -109,4 +107,3 @@ def _save(figure: Figure, path: Path) -> None:
         axis.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     figure.savefig(path, dpi=150)
-    plt.close(figure)

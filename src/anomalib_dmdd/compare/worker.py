@@ -123,6 +123,7 @@ def save_maps(engine: Engine, model: AnomalibModule, datamodule: AnomalibDataMod
 def export(engine: Engine, model: AnomalibModule, data: AnomalibDataModule, run: Run, folder: Path) -> dict[str, Any]:
     """Export to OpenVINO, time and test the files; a failure is only reported."""
     row: dict[str, Any] = {}
+    errors = []
     for precision in run.openvino:
         try:
             path = engine.export(
@@ -138,8 +139,8 @@ def export(engine: Engine, model: AnomalibModule, data: AnomalibDataModule, run:
             row |= {f"openvino_{precision.lower()}_{name}": value for name, value in measured.items()}
         except Exception as error:  # noqa: BLE001, PERF203  # whatever an exporter raises
             traceback.print_exc()
-            row["error"] = f"OpenVINO {precision} failed: {brief(error)}"
-    return row
+            errors.append(f"OpenVINO {precision} failed: {brief(error)}")
+    return row | ({"error": "; ".join(errors)} if errors else {})
 
 
 def brief(error: Exception) -> str:

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from anomalib_dmdd.inspector import find_images
 from anomalib_dmdd.picture_names import as_png
 from anomalib_dmdd.trained_model import load_trained
 
@@ -113,25 +113,6 @@ def run_folder(checkpoint: Path) -> Path:
     return folder.parents[1] if folder.parts[-2:] == RUN_FOLDER_OF_CHECKPOINT else folder
 
 
-def find_images(paths: Sequence[Path]) -> list[Path]:
-    """Image files among the arguments and in their folders, each once.
-
-    Raises:
-        ValueError: If an argument does not exist, is not an image, or holds none.
-    """
-    files: list[Path] = []
-    for path in paths:
-        if not path.exists():
-            raise ValueError(f"{path} does not exist.")
-        # Not get_image_filenames of Anomalib, which refuses a path with an umlaut.
-        found = [path] if path.is_file() else sorted(path.rglob("*"))
-        images = [file for file in found if file.suffix.lower() in IMG_EXTENSIONS and file.is_file()]
-        if not images:
-            raise ValueError(f"{path} is not an image and holds none.")
-        files += images
-    return list(dict.fromkeys(files))
-
-
 def main(line: Sequence[str] | None = None) -> int:
     """Explain images, draw them, and list them in a table.
 
@@ -143,7 +124,7 @@ def main(line: Sequence[str] | None = None) -> int:
     try:
         model, _ = load_trained(args.checkpoint)
         model.eval()
-        files = find_images(args.images)
+        files = find_images(args.images, None)
         found = [explain(model, file) for file in track(files, "Predicting", console=console, transient=True)]
         table = write(found, model.post_processor.normalized_image_threshold.item(), args.out, console)
     except (OSError, ValueError, Image.DecompressionBombError) as error:

@@ -1,7 +1,6 @@
 """Mild augmentation: small random changes of pose and light."""
 
 import math
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -28,11 +27,6 @@ class MildAugmentation(Normalized):
         torch.Size([4, 3, 64, 96])
     """
 
-    padding_mode: ClassVar[str] = "border"
-    """What uncovered corners show, as in :func:`torch.nn.functional.grid_sample`."""
-    interpolation: ClassVar[str] = "bilinear"
-    """How pixels between pixels are computed, as in the same function."""
-
     def __init__(self, degrees: float = 5.0, shift: float = 0.03, scale: float = 0.05, brightness: float = 0.1) -> None:
         super().__init__()
         self.degrees, self.shift, self.scale, self.brightness = degrees, shift, scale, brightness
@@ -49,7 +43,7 @@ class MildAugmentation(Normalized):
         """
         pixels = images.float()
         places = F.affine_grid(self._transforms(pixels), list(pixels.shape), align_corners=False)
-        moved = F.grid_sample(pixels, places, self.interpolation, self.padding_mode, align_corners=False)
+        moved = F.grid_sample(pixels, places, "bilinear", "border", align_corners=False)
         light = 1 + self.brightness * self._uniform(pixels, 1)[..., None, None]
         black = -self._mean / self._std
         return torch.lerp(black, moved, light).to(images.dtype)

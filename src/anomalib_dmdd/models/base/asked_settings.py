@@ -65,7 +65,8 @@ class AskedSettings:
             raise ValueError("pre_processor: the checkpoint was trained with one, but none was asked for.")
         for name, asked in self._asked.items():
             found = stored(getattr(model, name))
-            for key, value in differing(asked, found).items():
+            if wrong := differing(asked, found):
+                key, value = next(iter(wrong.items()))
                 raise ValueError(
                     f"{name}: the checkpoint was trained with {key}={found.get(key)}, but {value} was asked for."
                 )
@@ -78,10 +79,10 @@ def stored(component: object) -> dict[str, Any]:
 
 def differing(settings: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
     """Settings that are not the same in others."""
-    return {name: value for name, value in settings.items() if name not in others or not _same(value, others[name])}
+    return {name: value for name, value in settings.items() if name not in others or not same(value, others[name])}
 
 
-def _same(first: Any, second: Any) -> bool:  # noqa: ANN401
+def same(first: Any, second: Any) -> bool:  # noqa: ANN401
     """Whether two values are equal; lists equal tuples, and NaN equals NaN."""
     first, second = (list(value) if isinstance(value, tuple) else value for value in (first, second))
     try:

@@ -13,6 +13,7 @@ from anomalib.post_processing import PostProcessor
 
 from anomalib_dmdd.models.components import Tiler
 
+from .asked_settings import same
 from .tiles import describe_tiles
 
 if TYPE_CHECKING:
@@ -98,8 +99,21 @@ def refuse_other_model(cls: type, path: object) -> None:
         raise ValueError(f"The checkpoint holds {found}, but the model to load it into is {cls.__name__}.")
 
 
+def arguments_of(cls: type) -> dict[str, inspect.Parameter]:
+    """Arguments that a class takes, also those that it hands on to its bases as ``**kwargs``."""
+    found: dict[str, inspect.Parameter] = {}
+    for base in cls.__mro__:
+        if "__init__" in vars(base):
+            parameters = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]  # without self
+            kinds = {parameter.kind for parameter in parameters}
+            found = {parameter.name: parameter for parameter in parameters} | found
+            if inspect.Parameter.VAR_KEYWORD not in kinds:
+                break
+    return found
+
+
 def _adopt_arguments(model: "CheckpointMixin", trained: Mapping[str, Any], *, resume: bool) -> None:
-    signature = inspect.signature(type(model)).parameters
+    signature = arguments_of(type(model))
     for name in TRAINING if resume else ():
         if name in signature and name in trained and str(trained[name]) != str(model.hparams[name]):
             logger.warning(
@@ -109,16 +123,16 @@ def _adopt_arguments(model: "CheckpointMixin", trained: Mapping[str, Any], *, re
         logger.warning("teacher_weights: %s is not read, because the checkpoint holds a teacher.", weights)
     changed = {}
     for name in STRUCTURE:
-        if name not in signature or name not in trained or _plain(trained[name]) == _plain(model.hparams[name]):
+        if name not in signature or name not in trained or same(trained[name], model.hparams[name]):
             continue
-        if resume or _plain(model.hparams[name]) != _plain(signature[name].default):
+        if resume or not same(model.hparams[name], signature[name].default):
             raise ValueError(
                 f"{name}: the checkpoint was trained with {trained[name]!r}, but {model.hparams[name]!r} was asked for."
             )
         changed[name] = trained[name]
     if changed:
-        arguments = {name: value for name, value in trained.items() if name in signature}
-        rebuilt = type(model)(**arguments, evaluator=False, visualizer=False)
+        arguments = {**trained, "evaluator": False, "visualizer": False}
+        rebuilt = type(model)(**{name: value for name, value in arguments.items() if name in signature})
         rebuilt.model.tiler = model.model.tiler
         model.model = rebuilt.model
         model.hparams.update(changed)
@@ -154,8 +168,3 @@ def _subclasses(cls: type) -> Iterator[type]:
 
 def _path(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401
-    """Lists and tuples of the same layers are equal."""
-    return list(value) if isinstance(value, list | tuple) else value

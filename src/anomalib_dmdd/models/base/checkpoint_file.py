@@ -1,4 +1,4 @@
-"""Checkpoint files that are complete or absent, also on a full disk."""
+"""Checkpoint files: whether one is wanted, and that it is complete or absent, also on a full disk."""
 
 import io
 import os
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 
 def save_complete(checkpoint: dict[str, Any], path: str | Path, storage_options: object = None) -> None:
@@ -29,16 +30,27 @@ def save_complete(checkpoint: dict[str, Any], path: str | Path, storage_options:
         return
     path = Path(path)
     part = path.with_name(f"{path.name}.part")
-    buffer = io.BytesIO()
+    buffer = io.BytesIO()  # torch.save to a file reports a full disk as a RuntimeError without the cause
     torch.save(checkpoint, buffer)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(buffer.getbuffer())
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
         cause = os.strerror(error.errno) if error.errno else error
         raise OSError(error.errno, f"No checkpoint was written ({cause}), an earlier one is kept", str(path)) from error
+    finally:
+        part.unlink(missing_ok=True)  # also after Ctrl-C
+
+
+def keeps_a_model(trainer: Trainer) -> bool:
+    """Whether a model is wanted at the end. ``ModelCheckpoint(save_top_k=0)`` and ``fast_dev_run`` say that none is."""
+    kept = [
+        bool(callback.save_top_k or callback.save_last)
+        for callback in trainer.checkpoint_callbacks
+        if isinstance(callback, ModelCheckpoint)
+    ]
+    return not trainer.fast_dev_run and (any(kept) or not kept)  # type: ignore[attr-defined]
 
 
 def keep_checkpoints_complete(trainer: Trainer) -> None:

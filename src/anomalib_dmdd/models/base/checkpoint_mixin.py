@@ -28,7 +28,6 @@ class CheckpointMixin(LastModelMixin):
     model: DistillationModel
     pre_processor: nn.Module | None
     input_size: tuple[int, int] | None
-    _finite: FiniteGuard
 
     def setup(self, stage: str) -> None:
         """Refuse a network that no checkpoint can hold.
@@ -58,7 +57,7 @@ class CheckpointMixin(LastModelMixin):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store what the checkpoint needs to be recognised; refuse to store broken weights."""
-        self._finite.check_weights(self.model)
+        getattr(self, "_finite", FiniteGuard()).check_weights(self.model)  # without a run there is no loss to judge
         super().on_save_checkpoint(checkpoint)
         checkpoint[CHECKPOINT_KEY] = describe(self)
 

@@ -12,6 +12,8 @@ from anomalib.data import AnomalibDataModule
 from anomalib.deploy.export import CompressionType
 from torch import nn
 
+from anomalib_dmdd.models.components import evaluation_mode
+
 from .checkpoint import own_version
 from .quantization import check_agreement, load_calibration_images, quantize, quantize_with_accuracy_control
 
@@ -37,7 +39,7 @@ def warnings_only(*names: str) -> Iterator[None]:
             one.setLevel(level)
 
 
-class ExportMixin:
+class ExportMixin(nn.Module):
     """Mixin with the export hooks of Anomalib, for subclasses of ``AnomalibModule``."""
 
     post_processor: nn.Module | None
@@ -103,7 +105,7 @@ class ExportMixin:
         self._refuse_tiles()
         self._check_export_size(input_size)
         settings = {"opset_version": OPSET, "verbose": False} | kwargs
-        with warnings_only("onnx_ir", "onnxscript"):
+        with warnings_only("onnx_ir", "onnxscript"), evaluation_mode(self):  # Anomalib leaves the model in it
             path: Path = super().to_onnx(export_root, model_file_name, input_size, **settings)  # type: ignore[misc]
         return path
 

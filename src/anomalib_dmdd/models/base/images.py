@@ -65,8 +65,9 @@ def _image_paths(trainer: Trainer) -> list[Path]:
     loaders = [trainer.train_dataloader, trainer.val_dataloaders, trainer.test_dataloaders, trainer.predict_dataloaders]
     paths: list[Path] = []
     for loader in (one for some in loaders if some is not None for one in (some if isinstance(some, list) else [some])):
-        samples = getattr(loader.dataset, "samples", None)
-        found = samples["image_path"] if samples is not None else getattr(loader.dataset, "image_filenames", [])
+        dataset = getattr(loader, "dataset", None)  # a dictionary of loaders has none
+        samples = getattr(dataset, "samples", None)
+        found = samples["image_path"] if samples is not None else getattr(dataset, "image_filenames", [])
         paths += [Path(path) for path in found]
     return paths
 

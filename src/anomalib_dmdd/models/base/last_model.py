@@ -12,13 +12,12 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
-from .run_folder import point_latest_here, repoint_latest
+from .checkpoint_file import keeps_a_model
+from .interrupted import INTERRUPTED, KeepInterrupted
+from .run_folder import LatestRun, point_latest_here
 from .threshold_age import ThresholdAge, forget_thresholds
 
 logger = logging.getLogger(__name__)
-
-INTERRUPTED = "interrupted.ckpt"
-"""File of an interrupted training, beside the checkpoints of the trainer."""
 
 
 def ends_with_this_epoch(trainer: Trainer) -> bool:
@@ -29,16 +28,6 @@ def ends_with_this_epoch(trainer: Trainer) -> bool:
         or trainer.global_step == trainer.max_steps
     )
     return bool(trainer.strategy.reduce_boolean_decision(ends, all=False))
-
-
-def keeps_a_model(trainer: Trainer) -> bool:
-    """Whether a model is wanted at the end. ``ModelCheckpoint(save_top_k=0)`` and ``fast_dev_run`` say that none is."""
-    kept = [
-        bool(callback.save_top_k or callback.save_last)
-        for callback in trainer.checkpoint_callbacks
-        if isinstance(callback, ModelCheckpoint)
-    ]
-    return not trainer.fast_dev_run and (any(kept) or not kept)  # type: ignore[attr-defined]
 
 
 def validate_now(trainer: Trainer) -> None:
@@ -188,8 +177,9 @@ class LastModelMixin(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Mark the checkpoint with the steps behind its weights and thresholds."""
         super().on_save_checkpoint(checkpoint)
-        if self.trainer.training:  # a callback that saves after a step comes before our hook
-            self.threshold_age = self.threshold_age.trained(self.trainer.global_step)
+        trainer = self._trainer  # `trainer` raises where a loaded model is saved without a run
+        if trainer is not None and trainer.training:  # a callback that saves after a step comes before our hook
+            self.threshold_age = self.threshold_age.trained(trainer.global_step)
         self.threshold_age.save(checkpoint)
 
     def keeps_trained(self, checkpoint: dict[str, Any]) -> bool:
@@ -209,50 +199,3 @@ class LastModelMixin(LightningModule):
     def configure_callbacks(self) -> Sequence[Callback]:
         """Callbacks of Anomalib, one that keeps an interrupted training, and one for ``latest``."""
         return [*super().configure_callbacks(), KeepInterrupted(), LatestRun()]  # type: ignore[misc]  # Anomalib's is a list
-
-
-class KeepInterrupted(Callback):
-    """Saves a checkpoint when a training is interrupted, also before its first validation."""
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Save the state of the training in :data:`INTERRUPTED`; never raises."""
-        callback = trainer.checkpoint_callback
-        folder = callback.dirpath if isinstance(callback, ModelCheckpoint) else None
-        if isinstance(pl_module, LastModelMixin) and not pl_module.trains:
-            return  # a checkpoint may be half restored
-        if trainer.state.fn != TrainerFn.FITTING or not (folder and trainer.global_step and keeps_a_model(trainer)):
-            return
-        path = f"{folder}/{INTERRUPTED}"
-        try:
-            # A validation that was cut short must not go on with its second half: its thresholds would rest on that.
-            trainer.fit_loop.epoch_loop.val_loop.batch_progress.reset()
-            # Not Trainer.save_checkpoint, which waits for the other processes: they may never come.
-            checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)  # noqa: SLF001
-            trainer.strategy.save_checkpoint(checkpoint, path)
-        except Exception:
-            logger.exception("The interrupted training could not be saved in %s.", path)
-            return
-        rank_zero_only(logger.warning)(
-            "Interrupted by %s at step %d. The state of the training is kept in %s: pass it as ckpt_path to go on.",
-            type(exception).__name__,
-            trainer.global_step,
-            path,
-        )
-        if isinstance(pl_module, LastModelMixin):
-            pl_module.warn_of_thresholds()
-
-
-class LatestRun(Callback):
-    """Lets ``latest`` lead to a run with a checkpoint: this one, if it has trained."""
-
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Lead to this run, or away from it if nothing was left to train."""
-        if keeps_a_model(trainer):
-            trains = isinstance(pl_module, LastModelMixin) and pl_module.trains
-            (point_latest_here if trains else repoint_latest)(trainer)
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Lead away from a run that ended before its first step."""
-        del pl_module, exception
-        if trainer.state.fn == TrainerFn.FITTING and not trainer.global_step:
-            repoint_latest(trainer)

@@ -116,8 +116,10 @@ class DistillationMixin(CheckpointMixin, ExportMixin, InputSizeMixin, TilesMixin
         """Load the teacher's weights, and the textures and known defects of simulated anomalies, once.
 
         Raises:
-            ValueError: If a known defect is also a validation or test image.
+            ValueError: If the network is in evaluation mode, or a known defect is also a validation or test image.
         """
+        if not self.model.training:
+            raise ValueError("The network is in evaluation mode, in which it cannot learn. Call model.train() first.")
         refuse_used_trainer(self.trainer, self.threshold_age.weights)  # in `setup` it has an older `ckpt_path`
         super().on_fit_start()
         self.trained_with = training_facts(getattr(self.trainer, "datamodule", None), self.model.tiler)
@@ -141,6 +143,13 @@ class DistillationMixin(CheckpointMixin, ExportMixin, InputSizeMixin, TilesMixin
                 "pre_processor: %s. Pass a PreProcessor with that normalisation for better features.", difference
             )
 
+    def on_train_start(self) -> None:
+        """Set the length where an optimiser of the user did not, and say what replaces the augmentation."""
+        super().on_train_start()
+        self._take_default_length()
+        if self.augmentation is not None and self._own_augmentations():
+            rank_zero_only(logger.info)("The augmentations of the data module replace those of the model.")
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Calibrate a random teacher on the first batch, and read the clock.
 
@@ -158,7 +167,7 @@ class DistillationMixin(CheckpointMixin, ExportMixin, InputSizeMixin, TilesMixin
                 "features. Use a larger --data.train_batch_size or larger images."
             )
         if self.trainer.global_step == 0:
-            self.model.calibrate(*self.model.tiled(batch.image))
+            self.model.calibrate(self.model.tiled(batch.image))
 
     def on_train_end(self) -> None:
         """Score the training images with the finished model, unless the user switched it off."""
@@ -179,15 +188,20 @@ class DistillationMixin(CheckpointMixin, ExportMixin, InputSizeMixin, TilesMixin
         The default length is set here unless the user set one. In ``setup`` it would be too early: Lightning counts the
         steps with an iterator over the data, and would draw their order before a checkpoint has restored the seed.
         """
-        if self._takes_default_length:
-            epochs, steps = set_length(self.trainer, self.default_length, self._sets_interval)
-            logger.info("%s trains for %d epochs, %d steps.", type(self).__name__, epochs, steps)
-        elif is_endless(self.trainer):
+        self._take_default_length()
+        if is_endless(self.trainer):
             logger.warning(
                 "The training has no end. Its rates fall to zero until step %d, and nothing is learnt after that.",
                 self.default_length.steps,
             )
         return with_warmup_cosine(optimizer, lambda: self.training_progress, scales)
+
+    def _take_default_length(self) -> None:
+        """Set the default length unless the user set one, once a training."""
+        if self._takes_default_length:
+            epochs, steps = set_length(self.trainer, self.default_length, self._sets_interval)
+            logger.info("%s trains for %d epochs, %d steps.", type(self).__name__, epochs, steps)
+            self._takes_default_length = False
 
     @staticmethod
     def configure_evaluator() -> RankingEvaluator:
@@ -201,8 +215,11 @@ class DistillationMixin(CheckpointMixin, ExportMixin, InputSizeMixin, TilesMixin
 
     def augmented(self, images: Tensor) -> Tensor:
         """Mildly augmented images ``(N, 3, H, W)``, unless the data module augments them."""
-        own = getattr(getattr(self.trainer, "datamodule", None), "train_augmentations", None)
-        return images if own or self.augmentation is None else self.augmentation(images)
+        return images if self.augmentation is None or self._own_augmentations() else self.augmentation(images)
+
+    def _own_augmentations(self) -> bool:
+        """Whether the data module augments the training images."""
+        return bool(getattr(getattr(self.trainer, "datamodule", None), "train_augmentations", None))
 
     def log_and_sum(self, terms: Any, batch: Batch) -> Tensor:  # noqa: ANN401  # any named tuple
         """Log the terms of a loss and return their sum.

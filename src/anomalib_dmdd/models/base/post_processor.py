@@ -15,11 +15,13 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from .evaluator import bounded
-from .thresholds import expected_false_alarms, separating_threshold
+from .thresholds import alarms_above, expected_false_alarms, images_needed, separating_threshold
 from .validation_scores import ScoredBatch, ValidationScores
 
 logger = logging.getLogger(__name__)
 
+ROUNDING = 1e-3
+"""Scores may lie so far below 0, where distances are rounded."""
 FEW = 10
 """With fewer good or fewer anomalous validation images, a threshold is called a rough guess."""
 
@@ -105,7 +107,7 @@ class DistillationPostProcessor(PostProcessor):
         return smoothed
 
     def image_score(self, anomaly_map: Tensor) -> Tensor:
-        """Mean of the ``top_k`` highest pixels of each map: ``(N, ...)`` to ``(N,)``."""
+        """Mean of the ``top_k`` highest pixels of each map: ``(N, ...)`` to ``(N,)``, not negative."""
         pixels = anomaly_map.flatten(1)
         return pixels.amax(1) if self.top_k == 1 else pixels.topk(self.top_k, dim=1).values.mean(1)
 
@@ -147,7 +149,7 @@ class DistillationPostProcessor(PostProcessor):
         """
         if self.image_sensitivity == 0.5:  # noqa: PLR2004  # else it is not the quantile that flags
             return expected_false_alarms(len(good), self.normal_quantile)
-        return (int((good > self.flagged_above(threshold)).sum()) + 1) / (len(good) + 1)
+        return alarms_above(good, self.flagged_above(threshold))
 
     def _reported(self, threshold: Tensor, sensitivity: float) -> Tensor:
         """Threshold of what is reported, normalised or raw; nothing exceeds a missing one."""
@@ -209,6 +211,9 @@ class DistillationPostProcessor(PostProcessor):
 
         Every process must get here and make the same calls, whatever its own images are. The few batches of a sanity
         check before the training set nothing.
+
+        Raises:
+            ValueError: If a score of a subclass is negative.
         """
         del pl_module
         if trainer.sanity_checking:
@@ -224,6 +229,11 @@ class DistillationPostProcessor(PostProcessor):
                 "is %s. If there are more, the training has diverged.",
                 len(scores.broken),
                 scores.broken[0],
+            )
+        if len(scores.image) and (lowest := float(scores.image.min())) < -ROUNDING:
+            raise ValueError(
+                f"post_processor: the lowest image score is {lowest:.4g}, but normalisation and thresholds start at 0. "
+                "Let image_score return scores that are not negative."
             )
         if self.enable_normalization and len(scores.image):
             for name, values in (("image", scores.image), ("pixel", torch.cat([scores.lowest, scores.highest]))):
@@ -270,7 +280,6 @@ class DistillationPostProcessor(PostProcessor):
         """Quantiles of image scores and highest pixels, with a message about their worth."""
         images, quantile = len(scores.image), self.normal_quantile
         threshold = scores.image.quantile(quantile)
-        enough = math.ceil(1 / (1 - quantile)) if quantile < 1 else math.inf
         self._say_once(
             logging.WARNING,
             "The validation set holds no anomalies, so the thresholds are the %g quantile of the scores of its %d "
@@ -279,7 +288,9 @@ class DistillationPostProcessor(PostProcessor):
             quantile,
             images,
             100 * self.expected_alarms(scores.image, float(threshold)),
-            "" if images >= enough else f"; this is a rough guess, {images} images are few for that quantile",
+            ""
+            if images >= images_needed(quantile)
+            else f"; this is a rough guess, {images} images are few for that quantile",
         )
         return threshold, scores.highest.quantile(quantile)
 

@@ -67,7 +67,9 @@ class PredictionTable(Callback):
         tables = [pd.DataFrame(columns) for columns in chain.from_iterable(gather_objects(own))]
         if not tables or not trainer.is_global_zero:
             return
-        table = pd.concat(tables).drop_duplicates("file")
+        table = pd.concat(tables)
+        if trainer.world_size > 1:  # Lightning gives each process the same number of images, some of them twice
+            table = table.drop_duplicates("file")
         path = new_file(Path(trainer.default_root_dir), "predictions")
         table.to_csv(path, index=False)
         self.path, self.images = path, len(table)

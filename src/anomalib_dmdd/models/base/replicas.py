@@ -6,6 +6,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
+from torchmetrics.metric import jit_distributed_available
 
 from anomalib_dmdd.models.components import MixedBatchNorm2d
 
@@ -38,7 +39,7 @@ class EqualReplicas(Callback):
 
 def share(tensors: Iterable[Tensor]) -> None:
     """Overwrite tensors with those of the first process; nothing happens in a single process."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if jit_distributed_available():
         for tensor in tensors:
             torch.distributed.broadcast(tensor, src=0)
 
@@ -49,7 +50,7 @@ def zero_of(parameters: Iterable[Tensor]) -> Tensor:
     DDP waits for a gradient of each trainable parameter in each step, and stops where one is missing.
 
     Args:
-        parameters: At least one trainable parameter.
+        parameters: Trainable parameters.
 
     Example:
         >>> weight = torch.ones(2, requires_grad=True)
@@ -57,4 +58,4 @@ def zero_of(parameters: Iterable[Tensor]) -> Tensor:
         >>> weight.grad
         tensor([0., 0.])
     """
-    return 0 * torch.stack([parameter.sum() for parameter in parameters]).sum()
+    return 0 * sum((parameter.sum() for parameter in parameters), torch.zeros(()))

@@ -5,10 +5,14 @@ import os
 from contextlib import suppress
 from itertools import chain, count
 from pathlib import Path
+from typing import Any
 
 from anomalib.utils.path import create_versioned_dir
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
+
+from .checkpoint_file import keeps_a_model
 
 logger = logging.getLogger(__name__)
 
@@ -24,11 +28,26 @@ def make_latest_a_link(trainer: Trainer) -> None:
         create_versioned_dir(folder.parent)
 
 
+class LatestRun(Callback):
+    """Points ``latest`` at a run with a checkpoint: this one, if it has trained."""
+
+    def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:  # noqa: ANN401  # a LastModelMixin
+        """Point it here, or elsewhere if nothing was left to train."""
+        if keeps_a_model(trainer):
+            (point_latest_here if pl_module.trains else repoint_latest)(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:  # noqa: ANN401  # a LastModelMixin
+        """Point it elsewhere after a run that ended before its first step."""
+        del pl_module, exception
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.global_step:
+            repoint_latest(trainer)
+
+
 @rank_zero_only
 def repoint_latest(trainer: Trainer) -> None:
-    """Let ``latest`` lead to the newest run with a checkpoint again.
+    """Point ``latest`` at the newest run with a checkpoint again.
 
-    A run that ends before its first step, such as one with a misspelt folder, leaves nothing that it could lead to.
+    A run that ends before its first step, such as one with a misspelt folder, leaves nothing to point at.
     """
     folder = Path(trainer.default_root_dir)
     latest = folder.parent / "latest"
@@ -37,15 +56,15 @@ def repoint_latest(trainer: Trainer) -> None:
     runs = [path.parents[2] for path in folder.parent.glob("v*/weights/lightning/*.ckpt")]
     if runs := [run for run in runs if _is_version(run)]:
         newest = max(runs, key=lambda run: int(run.name.removeprefix("v")))
-        _lead(latest, newest)
+        _link(latest, newest)
         logger.warning("Nothing was trained. %s leads to %s, the newest run with a checkpoint.", latest, newest.name)
 
 
 @rank_zero_only
 def point_latest_here(trainer: Trainer) -> None:
-    """Let ``latest`` lead to this run, unless a newer one has a checkpoint.
+    """Point ``latest`` at this run, unless a newer one has a checkpoint.
 
-    A second training that failed meanwhile has let it lead elsewhere.
+    A second training that failed meanwhile has pointed it elsewhere.
     """
     folder = Path(trainer.default_root_dir)
     latest = folder.parent / "latest"
@@ -54,14 +73,14 @@ def point_latest_here(trainer: Trainer) -> None:
     current = latest.resolve()
     newer = _is_version(current) and int(current.name[1:]) > int(folder.name[1:])
     if not (newer and any(current.glob("weights/lightning/*.ckpt"))):
-        _lead(latest, folder)
+        _link(latest, folder)
 
 
 def _is_version(folder: Path) -> bool:
     return folder.name.startswith("v") and folder.name[1:].isdecimal()
 
 
-def _lead(latest: Path, folder: Path) -> None:
+def _link(latest: Path, folder: Path) -> None:
     """Replace the link in one step, because another training may do so, too."""
     link = latest.with_name(f"latest_{folder.name}")
     try:

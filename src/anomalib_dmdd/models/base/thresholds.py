@@ -1,5 +1,6 @@
 """Thresholds from validation scores: pure functions, without Lightning."""
 
+import math
 from types import SimpleNamespace
 
 from anomalib.metrics import F1AdaptiveThreshold
@@ -52,3 +53,26 @@ def expected_false_alarms(images: int, quantile: float) -> float:
     """
     rank = 1 + (images - 1) * quantile
     return 1 - rank / (images + 1)
+
+
+def alarms_above(good: Tensor, limit: float) -> float:
+    """Share of good images to expect above a limit that was not chosen as their quantile: the next one may lie above.
+
+    Args:
+        good: Raw scores of some good images, ``(N,)``.
+        limit: Raw score.
+    """
+    return (int((good > limit).sum()) + 1) / (len(good) + 1)
+
+
+def images_needed(quantile: float) -> float:
+    """Number of good images from which one is expected above their quantile; infinity for the highest of them.
+
+    Args:
+        quantile: The quantile, in (0, 1].
+
+    Example:
+        >>> [images_needed(quantile) for quantile in (0.9, 0.98, 1.0)]
+        [10, 50, inf]
+    """
+    return math.ceil(round(1 / (1 - quantile), 6)) if quantile < 1 else math.inf  # 1 / (1 - 0.9) is a little above 10

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,10 +12,12 @@ from anomalib.data.datasets import AnomalibDataset
 from anomalib.pre_processing import PreProcessor
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
-from .last_model import keeps_a_model
+from anomalib_dmdd.models.components import evaluation_mode
+
+from .checkpoint_file import keeps_a_model
 from .post_processor import DistillationPostProcessor
 from .run_folder import new_file
 from .validation_scores import gather_objects
@@ -57,7 +58,7 @@ def report_training_images(model: "DistillationMixin") -> None:
     ours = isinstance(data, AnomalibDataModule) and isinstance(data.train_data, AnomalibDataset)
     if not ours or not isinstance(post_processor, DistillationPostProcessor) or not keeps_a_model(trainer):
         return
-    with isolate_rng(), evaluation(model), torch.no_grad():
+    with isolate_rng(), evaluation_mode(model), torch.no_grad():
         own = list(_scores(model, post_processor, data))
     scores = sorted((score for part in gather_objects(own) for score in part), key=lambda score: -score.raw_score)
     if trainer.is_global_zero and scores:
@@ -84,18 +85,6 @@ def _scores(
             anomaly_map = model.model(on_device.image).anomaly_map
         raw_scores = post_processor.image_score(post_processor.smooth(anomaly_map))
         yield from map(ImageScore, batch.image_path, raw_scores.flatten().tolist())
-
-
-@contextmanager
-def evaluation(module: nn.Module) -> Iterator[None]:
-    """Context of evaluation mode, after which each part returns to its own mode."""
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes.items():
-            part.training = training
 
 
 def stands_out(scores: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from anomalib.data import Batch
 from torch import Tensor, distributed
+from torchmetrics.metric import jit_distributed_available
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 
@@ -101,19 +102,19 @@ def _concatenate(tensors: list[Tensor], empty: tuple[int, ...], device: torch.de
 
 
 def _rank() -> int:
-    return distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else 0
+    return distributed.get_rank() if jit_distributed_available() else 0
 
 
 def _gather(tensor: Tensor) -> Tensor:
     """Concatenate the tensors of all processes, which may differ in length."""
-    if not (distributed.is_available() and distributed.is_initialized()):
+    if not jit_distributed_available():
         return tensor
     return torch.cat(gather_all_tensors(tensor))
 
 
 def gather_objects(own: list[Any]) -> list[list[Any]]:
     """Lists of all processes, by rank."""
-    if not (distributed.is_available() and distributed.is_initialized()):
+    if not jit_distributed_available():
         return [own]
     gathered: list[list[Any]] = [[] for _ in range(distributed.get_world_size())]
     distributed.all_gather_object(gathered, own)

@@ -115,9 +115,9 @@ class Bikd(DistillationMixin, AnomalibModule):
         del args, kwargs
         images = self.augmented(batch.image)
         weight = backward_weight(self.training_progress)
-        images, *simulated = self.model.tiled(images, *(self.simulator(images) if weight else ()))
-        anomalous, mask = simulated or (None, None)
+        anomalous, mask = self.simulator(images) if weight else (None, None)
         features = self.model(images, anomalous)
+        mask = mask if mask is None else self.model.tiled(mask)
         terms = self.loss(features, mask, weight)
         if mask is not None:  # signs of a collapse; the README says which values are healthy
             drift = terms.anchor / self.loss.anchor if self.loss.anchor else teacher_drift(features)
@@ -143,8 +143,10 @@ class Bikd(DistillationMixin, AnomalibModule):
         )
 
     def teacher_parameters(self) -> list[Tensor]:
-        """The parameters of the teacher that are trained."""
-        return [parameter for parameter in self.model.teacher.parameters() if parameter.requires_grad]
+        """The parameters of the teacher that are trained; none if the user froze them."""
+        teacher = self.model.teacher
+        parameters = [teacher.get_parameter(name) for name in teacher.learning]
+        return [parameter for parameter in parameters if parameter.requires_grad]
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip the gradient of the teacher alone, or drop it while the teacher rests."""

@@ -13,6 +13,7 @@ from anomalib_dmdd.models.components import (
     DistillationModel,
     Teacher,
     cosine_distance,
+    evaluation_mode,
     sum_of_layers,
 )
 
@@ -105,7 +106,6 @@ class BikdModel(DistillationModel):
     @torch.no_grad()
     def _student_in_eval_mode(self, teacher: Sequence[Tensor]) -> list[Tensor]:
         """Features of the student as at test time, from batch statistics of normal images alone."""
-        self.student.eval()
-        features: list[Tensor] = self.student(teacher)
-        self.student.train()
+        with evaluation_mode(self.student):
+            features: list[Tensor] = self.student(teacher)
         return features

@@ -6,7 +6,7 @@ from .distance import cosine_distance, geometric_mean, self_weighted_mean, sum_o
 from .embedding import BottleneckEmbedding
 from .masks import ANOMALOUS_CELL, anomalous_area, masked_mean
 from .matching import matching_distance
-from .model import DistillationModel, Tiler
+from .model import DistillationModel, Tiler, evaluation_mode
 from .normalizer import DistanceNormalizer
 from .residual import conv_bn
 from .students import DecoderStudent, EncoderStudent
@@ -26,6 +26,7 @@ __all__ = [
     "check_choice",
     "conv_bn",
     "cosine_distance",
+    "evaluation_mode",
     "geometric_mean",
     "masked_mean",
     "matching_distance",

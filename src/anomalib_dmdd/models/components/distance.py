@@ -74,12 +74,12 @@ def geometric_mean(maps: Tensor, weights: Sequence[float] | None = None) -> Tens
     return (logarithms * shares).sum(dim=1, keepdim=True).exp()
 
 
-def upsample(distances: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear upsampling of a map ``(N, C, h, w)`` to ``(N, C, *size)``.
+def upsample(distances: Tensor, like: Tensor) -> Tensor:
+    """Bilinear upsampling of a map ``(N, C, h, w)`` to the height and width of another tensor ``(N, D, H, W)``.
 
     The corners are aligned, as in the code of RD4AD. This locates defects at the image border better.
     """
-    return F.interpolate(distances, size=size, mode="bilinear", align_corners=True)
+    return F.interpolate(distances, (like.shape[-2], like.shape[-1]), mode="bilinear", align_corners=True)
 
 
 def sum_of_layers(distances: Iterable[Tensor], images: Tensor) -> Tensor:
@@ -93,6 +93,5 @@ def sum_of_layers(distances: Iterable[Tensor], images: Tensor) -> Tensor:
         Anomaly map ``(N, 1, H, W)``.
     """
     first, *coarser = distances
-    finest, size = ((maps.shape[-2], maps.shape[-1]) for maps in (first, images))
-    total = sum((upsample(distance, finest) for distance in coarser), first)
-    return upsample(total, size)  # the sum, once: three maps of the size of the images cost three times as much
+    total = sum((upsample(distance, first) for distance in coarser), first)
+    return upsample(total, images)  # the sum, once: three maps of the size of the images cost three times as much

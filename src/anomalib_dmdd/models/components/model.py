@@ -1,6 +1,8 @@
 """The base class of the three networks."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -26,6 +28,18 @@ class Tiler(Protocol):
         """Images ``(N, C, H, W)`` of tiles ``(N * T, C, h, w)``."""
 
 
+@contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Context of evaluation mode, after which each part returns to its own mode."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes.items():
+            part.training = training
+
+
 class DistillationModel(nn.Module, ABC):
     """Network with a pre-trained teacher, whose weights are put in place when training starts.
 
@@ -39,7 +53,8 @@ class DistillationModel(nn.Module, ABC):
         teacher: The pre-trained network.
         size_divisor: Height and width of an input image must be multiples of this, in pixels.
         tiler: Cuts images into tiles, each of which passes as an image of its own; Anomalib's
-            ``TilerConfigurationCallback`` sets it. In evaluation mode the maps of the tiles are joined again.
+            ``TilerConfigurationCallback`` sets it. In evaluation mode the maps of the tiles are joined again. A loss
+            with masks needs those of the tiles, see :meth:`tiled`.
     """
 
     tiler: Tiler | None = None
@@ -48,17 +63,12 @@ class DistillationModel(nn.Module, ABC):
         super().__init__()
         self.teacher = teacher
         self.size_divisor = 2 * teacher.reductions[-1]
-        self.register_forward_pre_hook(_tile_for_evaluation)
+        self.register_forward_pre_hook(_tile)
         self.register_forward_hook(_join_maps)
 
-    def tiled(self, *batches: Tensor) -> tuple[Tensor, ...]:
-        """Tiles of batches of images or masks ``(N, C, H, W)``.
-
-        Without a tiler, the batches themselves are returned.
-        """
-        if self.tiler is None:
-            return batches
-        return tuple(self.tiler.tile(batch).to(batch.dtype) for batch in batches)
+    def tiled(self, batch: Tensor) -> Tensor:
+        """Tiles of a batch of images or masks ``(N, C, H, W)``; the batch itself without a tiler."""
+        return batch if self.tiler is None else self.tiler.tile(batch).to(batch.dtype)
 
     def use_fast_layout(self) -> None:
         """Store weights with the channels last, in which convolutions are fastest."""
@@ -86,9 +96,9 @@ class DistillationModel(nn.Module, ABC):
         """
 
 
-def _tile_for_evaluation(network: DistillationModel, images: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def _tile(network: DistillationModel, images: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
     """Replace the images that a network is called with by their tiles."""
-    return images if network.training else network.tiled(*images)
+    return tuple(batch if batch is None else network.tiled(batch) for batch in images)
 
 
 def _join_maps(network: DistillationModel, _images: tuple[Tensor, ...], output: Any) -> Any:  # noqa: ANN401

@@ -21,8 +21,8 @@ class Teacher(nn.Module):
     """Pre-trained feature extractor: chosen layers of any timm ``features_only`` CNN, always in evaluation mode.
 
     The network is built without weights, so a model can be restored from a checkpoint without a network connection.
-    :meth:`load_pretrained` fetches the weights when training starts. A teacher is frozen unless it is a
-    :meth:`trainable_copy`.
+    :meth:`load_pretrained` fetches the weights when training starts. It replaces those that were set by hand, so pass
+    your own as ``weights``. A teacher is frozen unless it is a :meth:`trainable_copy`.
 
     Args:
         backbone: Name of a timm model, e.g. ``resnet18.tv_in1k``.
@@ -36,6 +36,7 @@ class Teacher(nn.Module):
         channels: Channels of each output, shallow to deep.
         reductions: Stride of each output relative to the image.
         final_relu: Whether no output is ever negative, as after a ReLU.
+        learning: Names of the parameters that learn in a :meth:`trainable_copy`.
 
     Raises:
         ValueError: If timm has no such backbone, the backbone no such layers, or its outputs are no feature maps.
@@ -63,6 +64,7 @@ class Teacher(nn.Module):
         self.pre_trained = pre_trained
         self.weights = weights
         self.trainable = False
+        self.learning: list[str] = []
         self.indices = _layer_indices(backbone, layers)
         self.features = _features_only(self.backbone, out_indices=self.indices)
         info: Any = self.features.feature_info
@@ -91,7 +93,8 @@ class Teacher(nn.Module):
                 frozen += [id(parameter) for parameter in module.parameters()]
         for parameter in copy.features.parameters():
             parameter.requires_grad = id(parameter) not in frozen
-        if not any(parameter.requires_grad for parameter in copy.features.parameters()):
+        copy.learning = [name for name, parameter in copy.named_parameters() if parameter.requires_grad]
+        if not copy.learning:
             raise ValueError(
                 f"layers: {self.backbone!r} has no weights behind its first chosen layer, so a trainable teacher has "
                 "nothing to learn. Choose more or other layers."

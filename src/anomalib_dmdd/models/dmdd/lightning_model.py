@@ -112,8 +112,8 @@ class Dmdd(DistillationMixin, AnomalibModule):
         """Simulate anomalies on the batch and learn from the pairs."""
         del args, kwargs
         images = self.augmented(batch.image)
-        images, anomalous, mask = self.model.tiled(images, *self.simulator(images))
-        return self.log_and_sum(self.loss(self.model(images, anomalous), mask), batch)
+        anomalous, mask = self.simulator(images)
+        return self.log_and_sum(self.loss(self.model(images, anomalous), self.model.tiled(mask)), batch)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """One Adam with two parameter groups, because the gradients of student and head are disjoint."""

@@ -177,7 +177,7 @@ class DmddModel(DistillationModel):
                 raise ValueError("In training mode DmddModel needs the anomalous copies of the images as well.")
             return self._features_of_pairs(images, anomalous)
         maps = self._normalized_distances(images)
-        anomaly_map = upsample(self._select_map(maps), (images.shape[-2], images.shape[-1]))
+        anomaly_map = upsample(self._select_map(maps), images)
         return InferenceBatch(anomaly_map=anomaly_map, pred_score=anomaly_map.amax(dim=(-3, -2, -1)))
 
     def layer_distances(self, images: Tensor) -> dict[str, list[Tensor]]:
@@ -225,5 +225,6 @@ class DmddModel(DistillationModel):
             return abnormality.sum(1, keepdim=True)
         if self.anomaly_map_mode == "sum":
             return maps.sum(1, keepdim=True)
-        head: Tensor = self.head(maps).float().sigmoid()  # half precision would make scores equal
+        logits = self.head(maps.to(self.head.sum.weight.dtype))
+        head: Tensor = logits.float().sigmoid()  # half precision would make scores equal
         return head if self.anomaly_map_mode == "head" else head * geometric_mean(normality)

@@ -109,7 +109,7 @@ class Dskd(DistillationMixin, AnomalibModule):
     def training_step(self, batch: Batch, *args: Any, **kwargs: Any) -> Tensor:
         """Match both students with the teacher on normal images."""
         del args, kwargs
-        return self.log_and_sum(self.loss(self.model(*self.model.tiled(self.augmented(batch.image)))), batch)
+        return self.log_and_sum(self.loss(self.model(self.augmented(batch.image))), batch)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Adam for both students and the embedding, with the settings of RD4AD."""

@@ -99,10 +99,10 @@ class DskdModel(DistillationModel):
         features = self.features(images)
         if self.training:
             return features
-        finest = (features.teacher[0].shape[-2], features.teacher[0].shape[-1])
+        finest = features.teacher[0]
         layers = [upsample(self._select_map(*layer), finest) for layer in zip(*features, strict=True)]
         joined = geometric_mean(torch.cat(layers, dim=1), layer_weights(len(layers)))
-        anomaly_map = upsample(joined, (images.shape[-2], images.shape[-1]))
+        anomaly_map = upsample(joined, images)
         return InferenceBatch(anomaly_map=anomaly_map, pred_score=anomaly_map.amax(dim=(-3, -2, -1)))
 
     def layer_distances(self, images: Tensor) -> dict[str, list[Tensor]]:

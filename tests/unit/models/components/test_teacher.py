@@ -160,7 +160,7 @@ def test_a_teacher_without_weights_behind_its_layer_cannot_learn() -> None:
         Teacher("resnet18", ["act1"], pre_trained=False).trainable_copy()
 
 
-def test_modes_and_layers_are_checked() -> None:
+def test_a_layer_named_twice_is_refused() -> None:
     with pytest.raises(ValueError, match="names a layer twice"):
         Teacher("resnet18", ["layer1", "layer1"], pre_trained=False)
 
