@@ -7,8 +7,10 @@ The second command also stores a model with sensitivity 0.6, which means thresho
 not trained on and that are not part of your final test.
 """
 
+import logging
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pandas as pd
 import torch
@@ -48,11 +50,13 @@ def sweep(
     """
     if keep is not None and not 0 <= keep <= 1:
         sys.exit(f"error: A sensitivity is from 0 to 1, not {keep}.")
-    engine = Engine(default_root_dir=out, logger=False, devices=1)
     try:
         model, _ = load_trained(checkpoint)
         model.visualizer = None
-        scores = [scores_of(engine, model, folder) for folder in (good, bad)]
+        with TemporaryDirectory() as scratch:  # for the tables of the predictions
+            engine = Engine(default_root_dir=scratch, logger=False, devices=1)
+            logging.getLogger("anomalib.engine.engine").setLevel(logging.ERROR)  # the model is loaded already
+            scores = [scores_of(engine, model, folder) for folder in (good, bad)]
     except (ValueError, OSError) as error:  # no checkpoint, no folder, no readable image
         sys.exit(f"error: {error}")
     if not model.post_processor.enable_normalization:

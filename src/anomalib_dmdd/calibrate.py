@@ -12,6 +12,7 @@ from torch import Tensor
 from anomalib_dmdd.inspector import rescale
 from anomalib_dmdd.models.base import DistillationPostProcessor
 from anomalib_dmdd.models.base.checkpoint_file import save_complete
+from anomalib_dmdd.models.base.images import UNREADABLE
 from anomalib_dmdd.models.base.thresholds import alarms_above, images_needed
 from anomalib_dmdd.trained_model import load_trained
 
@@ -63,7 +64,7 @@ def main(line: Sequence[str] | None = None) -> int:
     args = arguments(line)
     try:
         calibrate(args)
-    except (OSError, RuntimeError, SyntaxError, ValueError) as error:  # Pillow raises a SyntaxError for broken files
+    except (*UNREADABLE, RuntimeError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"Written: {args.out}")
@@ -127,6 +128,7 @@ def report_alarms(good: Tensor, defective: Tensor, threshold: float, post_proces
         print(f"They are the {quantile:g} quantile of {len(good)} good images.")
         alarms, about = post_processor.expected_alarms(good, threshold), "up to" if at else "about"
     flagged = [int((some > limit).sum()) for some in (defective, good)]
-    print(f"They flag {flagged[0]} of {len(defective)} defective and {flagged[1]} of {len(good)} good images{at}.")
+    found = f"{flagged[0]} of {len(defective)} defective and " if len(defective) else ""
+    print(f"They flag {found}{flagged[1]} of {len(good)} good images{at}.")
     rough = "" if len(good) >= images_needed(quantile) else "; few images make this a rough guess"
     print(f"Expect {about} {100 * alarms:.2g} % of good images to be flagged{rough}.")

@@ -64,9 +64,9 @@ class Inspection:
 class Inspector:
     """Exported model that inspects one image after the other, for example of a camera.
 
-    A model with a dynamic input size resizes images itself. For a model with a fixed size, images are resized here
-    with an antialiased bilinear filter in single precision. ``OpenVINOInferencer`` refuses images of other sizes, so
-    the answers are those of the Engine: equal within 1e-5, if the fixed size is the image size of the model.
+    Images are resized here with an antialiased bilinear filter in single precision, to the size of the file. A file for
+    images of any size gets that of the training, if it names it. The answers are those of the Engine then: equal within
+    1e-5.
 
     The model computes in single precision, because its thresholds were set in it. The default of OpenVINO is bfloat16
     on some processors, and scores then depend on the processor. NPUs have no single precision.
@@ -113,7 +113,9 @@ class Inspector:
         own = 1.0 if untrained else 1.0 - float(self.facts.get("image_sensitivity", 0.5))
         self.limit = own if threshold is None else threshold
         self._use_label = threshold is None and ignore is None and "pred_label" in output_names(network)
-        self._size = [None if side.is_dynamic else side.get_length() for side in network.input(0).partial_shape][2:]
+        fixed = [None if side.is_dynamic else side.get_length() for side in network.input(0).partial_shape][2:]
+        trained = [int(side) for side in self.facts.get("image_size", "").split("x") if side]
+        self._size = [side or size for side, size in zip(fixed, trained or (None, None), strict=True)]
         config = {} if "NPU" in device else {"INFERENCE_PRECISION_HINT": "f32"}
         self._run = core.compile_model(network, device, config)
         self.predict(np.zeros((256, 256), np.uint8))  # the first run is slow, and fails if the mask does not fit

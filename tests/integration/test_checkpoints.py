@@ -279,6 +279,16 @@ def test_a_broken_image_is_named(
     assert "whole.png" not in message
 
 
+def test_an_image_too_large_for_pillow_is_named(
+    demo_root: Path, engine: EngineFactory, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # Pillow refuses twice as many
+    image = next(demo_root.rglob("test/chip/*.png"))
+    with caplog.at_level(logging.ERROR), pytest.raises(Image.DecompressionBombError):
+        engine().predict(build("Dskd"), data_path=image)
+    assert f"1 image files cannot be read: {image}" in caplog.text
+
+
 def test_16_bit_images_are_reported(tmp_path: Path, engine: EngineFactory, caplog: pytest.LogCaptureFixture) -> None:
     for number in range(8):
         (tmp_path / "good").mkdir(exist_ok=True)

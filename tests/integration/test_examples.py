@@ -112,6 +112,8 @@ def test_custom_post_processor(demo_root: Path, tmp_path: Path) -> None:
     assert anomaly_map[12:-12, 12:-12].all()
     assert not anomaly_map[:12].any()
     assert not anomaly_map[:, -12:].any()
+    model.post_processor.border = 0
+    assert model(torch.rand(1, 3, 100, 100)).anomaly_map.all()
 
 
 def test_compare_models(demo_root: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from anomalib.engine import Engine
 from pictures import read_picture
+from PIL import Image
 from sandbox import copy_images
 from small_models import build
 
@@ -23,6 +24,7 @@ def test_explanations_and_report_of_a_run(
     engine: Callable[..., Engine],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run, model = engine(max_steps=2), build("Dmdd", visualizer=True)
     run.fit(model, datamodule=parts)
@@ -53,9 +55,17 @@ def test_explanations_and_report_of_a_run(
     assert "explanations already" in capsys.readouterr().err
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
-    for path, message in ((broken, "not a readable image"), (tmp_path / "none", "does not exist")):
-        assert explain.main([str(checkpoint), str(path), "--out", str(tmp_path / "out")]) == 2
-        assert message in capsys.readouterr().err
+    large = next(images.iterdir())
+    wrong = {
+        broken: "not a readable image",
+        tmp_path / "none": "does not exist",
+        large: f"{large.name} is not a readable image: Image size",
+    }
+    with monkeypatch.context() as patch:
+        patch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # Pillow refuses twice as many
+        for path, message in wrong.items():
+            assert explain.main([str(checkpoint), str(path), "--out", str(tmp_path / "out")]) == 2
+            assert message in capsys.readouterr().err
 
     (maps,) = tmp_path.glob("results/**/maps")
     for path, batch in expected.items():

@@ -97,7 +97,7 @@ def test_images_of_one_name_have_maps_and_pictures_of_their_own(
         }
     folder = Path(run.trainer.default_root_dir)
     assert len(list(folder.rglob("maps/**/*.png"))) == len(list(folder.rglob("images/**/*.png"))) == 2
-    for source in find_sources(images, [None, None], folder, {}):
+    for source in find_sources(pd.DataFrame({"file": images, "mask": None, "score": 0.0}), folder, {}):
         written = read_picture(source.anomaly_map, "L") / 255
         expected = found[str(source.image)].clamp(0, 1).reshape(written.shape)
         torch.testing.assert_close(written, expected, atol=0.003, rtol=0)

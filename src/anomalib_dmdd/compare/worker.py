@@ -132,6 +132,8 @@ def export(engine: Engine, model: AnomalibModule, data: AnomalibDataModule, run:
                 export_root=folder,
                 model_file_name=f"model_{precision.lower()}",
                 input_size=(run.image_size, run.image_size),
+                # Measured one by one. The file of PatchCore can get a fixed batch of two instead of any number.
+                onnx_kwargs={"dynamic_axes": None},
                 compression_type=CompressionType.INT8_PTQ if precision == "INT8" else None,
                 datamodule=data,
             )
@@ -149,6 +151,8 @@ def brief(error: Exception) -> str:
     jsonargparse names what it tried first, and the cause, such as an image size that a model refuses, in its list.
     """
     first, *rest = str(error).splitlines() or [""]
+    if first.startswith("Exception from src/") and rest:  # OpenVINO names its own files first, and the cause last
+        first = next((line.strip() for line in reversed(rest) if line.strip()), first)
     if first.startswith("Does not validate against any of the Union"):
         first = next((line.removeprefix("  - ") for line in reversed(rest) if line.startswith("  - ")), first)
     return f"{type(error).__name__}: {first}"[:300]

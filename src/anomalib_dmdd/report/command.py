@@ -80,7 +80,7 @@ def read_images(results: Path) -> tuple[pd.DataFrame, list[Path]]:
             continue
         files = [Path(file) for file in table["file"]]
         root = common_folder(files)
-        sources = find_sources(files, table["mask"], folder, explanations)
+        sources = find_sources(table, folder, explanations)
         table["sources"] = pd.Series(sources, table.index, dtype=object)
         tables.append(table.assign(run=name, folder=[folder_name(file, root) for file in files]))
     if not tables:

@@ -13,11 +13,11 @@ from anomalib.data import ImageBatch, ImageItem
 from anomalib.data.utils import read_image
 from anomalib.models.components import AnomalibModule
 from numpy.typing import NDArray
-from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from anomalib_dmdd.inspector import find_images
+from anomalib_dmdd.inspector import find_images, last_line
+from anomalib_dmdd.models.base.images import UNREADABLE
 from anomalib_dmdd.picture_names import as_png
 from anomalib_dmdd.trained_model import load_trained
 
@@ -67,8 +67,8 @@ def explain(model: AnomalibModule, path: Path) -> Explanation:
     try:
         # Not PredictDataset, which refuses a file with an umlaut in its name.
         batch = ImageBatch.collate([ImageItem(image=read_image(path, as_tensor=True), image_path=str(path))])
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow raises all of them
-        raise ValueError(f"{path} is not a readable image.") from error
+    except (*UNREADABLE, ValueError) as error:
+        raise ValueError(f"{path} is not a readable image: {last_line(error)}") from error
     if model.pre_processor:
         model.pre_processor.on_predict_batch_start(None, model, batch, 0)
     images = batch.image  # (1, 3, H, W), resized and normalised
@@ -127,7 +127,7 @@ def main(line: Sequence[str] | None = None) -> int:
         files = find_images(args.images, None)
         found = [explain(model, file) for file in track(files, "Predicting", console=console, transient=True)]
         table = write(found, model.post_processor.normalized_image_threshold.item(), args.out, console)
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     for folder, rows in table.groupby("folder", sort=False):

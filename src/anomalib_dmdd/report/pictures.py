@@ -2,7 +2,6 @@
 
 import base64
 import io
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,8 @@ THUMBNAIL = 200
 """Longest side of a thumbnail in pixels."""
 FULL = 2000
 """Longest side of a full picture in pixels; larger images are shrunk."""
+SAME_SCORE = 0.005
+"""Scores of one model differ by less between a prediction in bfloat16 and one in single precision."""
 MAP = "anomaly map, with an outline of what the model marks"
 STRIP = "picture of Anomalib"
 DISTANCES = "distances of each branch and layer"
@@ -58,16 +59,23 @@ class PictureIndex:
         return max(fitting)[1] if fitting else None
 
 
-def read_explanations(results: Path) -> dict[Path, Path]:
-    """Pictures of ``anomalib-dmdd explain`` in a folder of results, by their images."""
-    found: dict[Path, Path] = {}
+def read_explanations(results: Path) -> dict[Path, dict[Path, float]]:
+    """Pictures of ``anomalib-dmdd explain`` in a folder of results, and their scores, by their images."""
+    found: dict[Path, dict[Path, float]] = {}
     for path in sorted(results.rglob(EXPLAINED)):
-        table = pd.read_csv(path, dtype=str)
-        found |= {
-            Path(file).absolute(): path.parent / picture
-            for file, picture in zip(table["file"], table["picture"], strict=True)
-        }
+        table = pd.read_csv(path, dtype={"file": str, "picture": str})
+        for file, picture, score in table[["file", "picture", "score"]].itertuples(index=False):
+            found.setdefault(Path(file).absolute(), {})[path.parent / picture] = float(score)
     return found
+
+
+def explanation_of(score: float, pictures: dict[Path, float]) -> Path | None:
+    """Picture whose model gave an image this score; None if there is none.
+
+    Several models can explain one image, and no table names its model.
+    """
+    fitting = {path: abs(found - score) for path, found in pictures.items() if abs(found - score) <= SAME_SCORE}
+    return min(fitting, key=lambda path: fitting[path]) if fitting else None
 
 
 @dataclass(frozen=True)
@@ -89,21 +97,20 @@ class Sources:
     explanation: Path | None
 
 
-def find_sources(
-    files: Iterable[Path], masks: Iterable[object], run: Path, explanations: dict[Path, Path]
-) -> list[Sources]:
-    """Files of each image of a run."""
+def find_sources(table: pd.DataFrame, run: Path, explanations: dict[Path, dict[Path, float]]) -> list[Sources]:
+    """Files of each image of a run, whose table has the columns ``file``, ``mask`` and ``score``."""
     strips = PictureIndex(run / "images")
-    maps = {source_of(path): path for path in sorted((run / "maps").rglob("*.png"))}
+    pictures = (path for path in sorted((run / "maps").rglob("*")) if path.suffix.lower() == ".png")
+    maps = {source_of(path): path for path in pictures}
     return [
         Sources(
             image=file,
             anomaly_map=maps.get(file),
             strip=strips.find(file),
             mask=Path(mask) if isinstance(mask, str) and mask else None,
-            explanation=explanations.get(file.absolute()),
+            explanation=explanation_of(score, explanations.get(file.absolute(), {})),
         )
-        for file, mask in zip(files, masks, strict=True)
+        for file, mask, score in zip(map(Path, table["file"]), table["mask"], table["score"], strict=True)
     ]
 
 

@@ -36,6 +36,23 @@ def test_a_model_that_refuses_the_image_size_is_named_with_the_reason(make_run: 
     assert worker.brief(raised.value).startswith("ValueError: Image size (128, 128) cannot be smaller than center crop")
 
 
+def test_an_error_of_openvino_keeps_its_cause() -> None:
+    error = RuntimeError("Exception from src/inference/infer_request.cpp:117:\nCheck failed\nThe shapes differ.\n\n")
+    assert worker.brief(error) == "RuntimeError: The shapes differ."
+
+
+class NoEngine:
+    """Exports nothing."""
+
+    def export(self, *_: object, **settings: object) -> None:
+        raise OSError(settings["model_file_name"])
+
+
+def test_each_export_that_fails_is_named(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    row = worker.export(NoEngine(), None, None, make_run(openvino=["FP32", "INT8"]), tmp_path)
+    assert row == {"error": "OpenVINO FP32 failed: OSError: model_fp32; OpenVINO INT8 failed: OSError: model_int8"}
+
+
 @pytest.mark.parametrize("error", [OSError("no disk\nsecond line"), KeyError(), ValueError("- a list")])
 def test_other_errors_keep_their_first_line(error: Exception) -> None:
     assert worker.brief(error) == f"{type(error).__name__}: {error}".splitlines()[0]

@@ -17,6 +17,7 @@ from PIL import Image
 from anomalib_dmdd.picture_names import save_picture
 from anomalib_dmdd.report.command import main
 from anomalib_dmdd.report.figures import draw_histogram
+from anomalib_dmdd.report.pictures import DISTANCES, MAP
 
 MARKUP = "<img src=x onerror='document.title=1'>.png"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
@@ -78,6 +79,34 @@ def test_what_the_page_holds(results: Path, capsys: pytest.CaptureFixture[str]) 
     changed = (overlay - plain).abs().amax(0) > 30
     assert changed[8:16, 8:16].all(), "the map is twice as small as the image"
     assert not changed[25:].any()
+
+
+def test_an_explanation_belongs_to_the_model_of_the_score(results: Path) -> None:
+    """Two models explain one image, and a third, without an explanation, has scored it in another run."""
+    files = pd.read_csv(results / "Bikd/tile/v0/predictions.csv")["file"][:1]
+    for name, score in {"Dmdd": 0.573, "Bikd": 0.301}.items():
+        picture = draw(results / name / "explanations/5.png", 40 if name == "Dmdd" else 200)
+        write_table(Path(picture).parent / "explained.csv", file=files, score=[score], picture=["5.png"])
+    write_table(results / "Other/predictions.csv", file=files, score=[0.9])
+    assert main([str(results)]) == 0
+    shown = {}
+    for image in data_of(results / "report.html")["images"]:
+        pictures = {picture["title"]: results / picture["source"] for picture in image["pictures"]}
+        if image["file"] == files[0] and DISTANCES in pictures:
+            shown[image["run"]] = float(read_picture(pictures[DISTANCES]).float().mean())
+    assert shown == {"Bikd/tile": pytest.approx(200, abs=3)}
+
+
+def test_maps_of_names_in_capitals_are_drawn(tmp_path: Path) -> None:
+    image = Path(draw(tmp_path / "parts/1.PNG"))
+    heat = np.zeros((30, 40), np.uint8)
+    heat[5:15, 5:15] = 255
+    (tmp_path / "run/maps").mkdir(parents=True)
+    save_picture(Image.fromarray(heat), tmp_path / "run/maps/1.PNG", image)
+    write_table(tmp_path / "run/predictions.csv", file=[str(image)], score=[0.5])
+    assert main([str(tmp_path / "run")]) == 0
+    (found,) = data_of(tmp_path / "run/report.html")["images"]
+    assert MAP in {picture["title"] for picture in found["pictures"]}
 
 
 def test_runs_keep_their_own_thresholds(results: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,9 @@ from PIL import Image
 
 logger = logging.getLogger(__name__)
 
+UNREADABLE = (OSError, SyntaxError, Image.DecompressionBombError)
+"""What Pillow raises for files that it cannot read."""
+
 
 class ImageFileReport(Callback):
     """Names broken image files, and warns of those that Anomalib reads as white or black."""
@@ -45,7 +48,7 @@ class ImageFileReport(Callback):
 
     def on_exception(self, trainer: Trainer, _module: LightningModule, exception: BaseException) -> None:
         """After an error of reading, name the files that cannot be read."""
-        if not isinstance(exception, OSError | SyntaxError):  # Pillow raises both
+        if not isinstance(exception, UNREADABLE):
             return
         broken = [str(path) for path in _image_paths(trainer) if not _is_readable(path)]
         if broken:
@@ -56,7 +59,7 @@ def _mode(path: Path) -> str:
     try:
         with Image.open(path) as image:
             return str(image.mode)
-    except OSError:
+    except UNREADABLE:
         return ""
 
 
@@ -76,6 +79,6 @@ def _is_readable(path: Path) -> bool:
     try:
         with Image.open(path) as image:
             image.load()
-    except (OSError, SyntaxError):
+    except UNREADABLE:
         return False
     return True

@@ -240,8 +240,8 @@ class DistillationMixin(CheckpointMixin, ExportMixin, InputSizeMixin, TilesMixin
 
     def configure_callbacks(self) -> list[Callback]:
         """Callbacks of Anomalib, and our own."""
-        own = [ImageFileReport(), StepSeeds(), EqualReplicas(), TimeLeft(), PredictionTable(), MapFiles(), RunSummary()]
-        return [*super().configure_callbacks(), *own]
+        own = [StepSeeds(), EqualReplicas(), TimeLeft(), PredictionTable(), MapFiles(), RunSummary()]
+        return [ImageFileReport(), *super().configure_callbacks(), *own]  # a broken image is named before all else
 
     def validation_step(self, batch: Batch, *args: Any, **kwargs: Any) -> Batch:
         """Predict the raw maps of a batch."""

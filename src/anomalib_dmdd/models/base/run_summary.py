@@ -63,7 +63,8 @@ def images_to_predict(trainer: Trainer) -> str:
         [Path(path).parent for path in data.samples["image_path"]] if isinstance(data, AnomalibDataset) else []
         for data in (getattr(datamodule, "train_data", None), getattr(datamodule, "test_data", None))
     )
-    return short(tested[-1]) if tested and tested[-1] not in trained else "path/to/images"
+    known = set(trained)
+    return next((short(folder) for folder in reversed(tested) if folder not in known), "path/to/images")
 
 
 def command(*arguments: str) -> str:
