@@ -11,8 +11,8 @@ from torch import Tensor
 
 from anomalib_dmdd.inspector import rescale
 from anomalib_dmdd.models.base import DistillationPostProcessor
-from anomalib_dmdd.models.base.checkpoint_file import save_complete
-from anomalib_dmdd.models.base.images import UNREADABLE
+from anomalib_dmdd.models.base.checkpoints.checkpoint_file import save_complete
+from anomalib_dmdd.models.base.reports.images import UNREADABLE
 from anomalib_dmdd.models.base.thresholds import alarms_above, images_needed
 from anomalib_dmdd.trained_model import load_trained
 

@@ -10,7 +10,7 @@ from anomalib.models.components import AnomalibModule
 import anomalib_dmdd
 from anomalib_dmdd.models import __all__ as models
 from anomalib_dmdd.models.base import DistillationPostProcessor
-from anomalib_dmdd.models.base.checkpoint import CHECKPOINT_KEY
+from anomalib_dmdd.models.base.checkpoints.checkpoint import CHECKPOINT_KEY
 
 
 def load_trained(path: Path) -> tuple[AnomalibModule, dict[str, Any]]:

@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from anomalib_dmdd import DemoParts, Dskd
 from anomalib_dmdd.models.base import DefaultLength
-from anomalib_dmdd.models.base.threshold_age import ThresholdAge
+from anomalib_dmdd.models.base.checkpoints.threshold_age import ThresholdAge
 
 EngineFactory = Callable[..., Engine]
 COMPLAINTS = ("has no threshold", "thresholds are older than the weights")

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import track
 
 from anomalib_dmdd.inspector import find_images, last_line
-from anomalib_dmdd.models.base.images import UNREADABLE
+from anomalib_dmdd.models.base.reports.images import UNREADABLE
 from anomalib_dmdd.picture_names import as_png
 from anomalib_dmdd.trained_model import load_trained
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from anomalib_dmdd.models.components import evaluation_mode
 
-from .checkpoint import own_version
+from .checkpoints.checkpoint import own_version
 from .quantization import check_agreement, load_calibration_images, quantize, quantize_with_accuracy_control
 
 logger = logging.getLogger(__name__)

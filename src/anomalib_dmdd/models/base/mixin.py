@@ -18,14 +18,13 @@ from torch.optim import Optimizer
 from anomalib_dmdd.models.components import DistillationModel
 from anomalib_dmdd.synthesis import AnomalySimulator, MildAugmentation
 
-from .checkpoint import training_facts
-from .checkpoint_file import keep_checkpoints_complete
-from .checkpoint_mixin import CheckpointMixin
+from .checkpoints.checkpoint import training_facts
+from .checkpoints.checkpoint_file import keep_checkpoints_complete
+from .checkpoints.checkpoint_mixin import CheckpointMixin
 from .evaluator import RankingEvaluator
 from .export import ExportMixin
 from .finite import FiniteGuard
 from .holdout import ensure_validation_images
-from .images import ImageFileReport
 from .input_size import InputSizeMixin
 from .length import (
     DefaultLength,
@@ -36,21 +35,22 @@ from .length import (
     time_progress,
     training_progress,
 )
-from .map_files import MapFiles
 from .normalization import differs_from_weights, normalization_of
 from .post_processor import DistillationPostProcessor
-from .prediction_table import PredictionTable
 from .random_state import StepSeeds
 from .replicas import EqualReplicas
+from .reports.images import ImageFileReport
+from .reports.map_files import MapFiles
+from .reports.prediction_table import PredictionTable
+from .reports.run_summary import RunSummary
+from .reports.time_left import TimeLeft
+from .reports.training_images import report_training_images
 from .run_folder import make_latest_a_link, share_run_folder
-from .run_summary import RunSummary
 from .schedule import with_warmup_cosine
 from .split import SplitMixin
 from .tested_images import refuse_tested_defects
 from .tiles import TilesMixin
-from .time_left import TimeLeft
 from .trainer_checks import refuse_callbacks, refuse_precision, refuse_used_trainer
-from .training_images import report_training_images
 from .visualizer import VerdictVisualizer
 
 logger = logging.getLogger(__name__)

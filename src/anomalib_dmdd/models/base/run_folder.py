@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 
-from .checkpoint_file import keeps_a_model
+from .checkpoints.checkpoint_file import keeps_a_model
 
 logger = logging.getLogger(__name__)
 

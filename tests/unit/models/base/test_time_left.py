@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from anomalib_dmdd.models.base import time_left
+from anomalib_dmdd.models.base.reports import time_left
 
 
 @pytest.mark.parametrize(

@@ -15,15 +15,14 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from anomalib_dmdd.models.base.checkpoints.checkpoint_file import keeps_a_model
+from anomalib_dmdd.models.base.post_processor import DistillationPostProcessor
+from anomalib_dmdd.models.base.run_folder import new_file
+from anomalib_dmdd.models.base.validation_scores import gather_objects
 from anomalib_dmdd.models.components import evaluation_mode
 
-from .checkpoint_file import keeps_a_model
-from .post_processor import DistillationPostProcessor
-from .run_folder import new_file
-from .validation_scores import gather_objects
-
 if TYPE_CHECKING:
-    from .mixin import DistillationMixin
+    from anomalib_dmdd.models.base.mixin import DistillationMixin
 
 logger = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from anomalib.post_processing import PostProcessor
 
+from anomalib_dmdd.models.base.tiles import describe_tiles
 from anomalib_dmdd.models.components import Tiler
 
 from .asked_settings import same
-from .tiles import describe_tiles
 
 if TYPE_CHECKING:
     from .checkpoint_mixin import CheckpointMixin

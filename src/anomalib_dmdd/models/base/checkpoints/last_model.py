@@ -12,9 +12,10 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
+from anomalib_dmdd.models.base.run_folder import LatestRun, point_latest_here
+
 from .checkpoint_file import keeps_a_model
 from .interrupted import INTERRUPTED, KeepInterrupted
-from .run_folder import LatestRun, point_latest_here
 from .threshold_age import ThresholdAge, forget_thresholds
 
 logger = logging.getLogger(__name__)

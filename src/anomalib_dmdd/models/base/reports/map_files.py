@@ -10,9 +10,8 @@ from anomalib.visualization import Visualizer
 from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 
+from anomalib_dmdd.models.base.post_processor import DistillationPostProcessor
 from anomalib_dmdd.picture_names import as_png, save_picture
-
-from .post_processor import DistillationPostProcessor
 
 
 class MapFiles(Callback):

@@ -9,9 +9,9 @@ from anomalib.data import Batch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from .post_processor import DistillationPostProcessor
-from .run_folder import new_file
-from .validation_scores import gather_objects
+from anomalib_dmdd.models.base.post_processor import DistillationPostProcessor
+from anomalib_dmdd.models.base.run_folder import new_file
+from anomalib_dmdd.models.base.validation_scores import gather_objects
 
 
 class PredictionTable(Callback):

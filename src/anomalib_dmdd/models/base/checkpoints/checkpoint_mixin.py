@@ -7,11 +7,11 @@ from anomalib.data import AnomalibDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 
+from anomalib_dmdd.models.base.finite import FiniteGuard
 from anomalib_dmdd.models.components import DistillationModel
 
 from .asked_settings import AskedSettings
 from .checkpoint import CHECKPOINT_KEY, describe, own_version, refuse_other_model, restore_settings
-from .finite import FiniteGuard
 from .last_model import LastModelMixin
 
 
