@@ -42,7 +42,8 @@ class MildAugmentation(Normalized):
             Augmented images, of the same shape and type.
         """
         pixels = images.float()
-        places = F.affine_grid(self._transforms(pixels), list(pixels.shape), align_corners=False)
+        with torch.autocast(images.device.type, enabled=False):  # in half precision, places would be off by pixels
+            places = F.affine_grid(self._transforms(pixels), list(pixels.shape), align_corners=False)
         moved = F.grid_sample(pixels, places, "bilinear", "border", align_corners=False)
         light = 1 + self.brightness * self._uniform(pixels, 1)[..., None, None]
         black = -self._mean / self._std

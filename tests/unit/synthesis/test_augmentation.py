@@ -60,3 +60,13 @@ def test_images_differ_from_each_other_and_repeat_with_the_seed() -> None:
 def test_nothing_to_change_is_the_identity() -> None:
     images = torch.randn(2, 3, 32, 48)
     assert torch.allclose(MildAugmentation(0, 0, 0, 0)(images), images, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_mixed_precision_moves_pixels_to_the_same_places(dtype: torch.dtype) -> None:
+    images, found = torch.randn(4, 3, 128, 96), []
+    for enabled in (False, True):
+        torch.manual_seed(0)
+        with torch.autocast("cpu", dtype, enabled=enabled):
+            found.append(MildAugmentation()(images))
+    assert torch.equal(*found)
