@@ -1,5 +1,6 @@
 """Batch normalisation that mixes running and per-image statistics at test time."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
@@ -16,7 +17,6 @@ class MixedBatchNorm2d(nn.BatchNorm2d):
             and its anomalous copy have in a training batch of 16 pairs.
 
     Example:
-        >>> import torch
         >>> norm, checks = MixedBatchNorm2d(1).eval(), torch.tensor([[[[-1.0, 1.0], [1.0, -1.0]]]])
         >>> [round(float(norm(contrast * checks).amax()), 2) for contrast in (1, 10, 1000)]
         [1.0, 3.73, 4.0]
@@ -33,10 +33,11 @@ class MixedBatchNorm2d(nn.BatchNorm2d):
             return super().forward(features)
         # In units of running deviations. Without weight and bias, exporters fold it into the convolution before it.
         features = F.batch_norm(features, self.running_mean, self.running_var, eps=self.eps)
-        mean = self.share * features.mean((2, 3), keepdim=True)  # (N, C, 1, 1)
-        var = 1 - self.share + self.share * features.square().mean((2, 3), keepdim=True) - mean.square()
+        wide = features if features.dtype == torch.float64 else features.float()  # squares overflow in half precision
+        mean = self.share * wide.mean((2, 3), keepdim=True)  # (N, C, 1, 1)
+        var = 1 - self.share + self.share * wide.square().mean((2, 3), keepdim=True) - mean.square()
         scale = self.weight[:, None, None] / var.sqrt()
-        return (features * scale + (self.bias[:, None, None] - mean * scale)).to(features.dtype)
+        return (wide * scale + (self.bias[:, None, None] - mean * scale)).to(features.dtype)
 
     @classmethod
     def convert(cls, network: nn.Module) -> nn.Module:

@@ -1,4 +1,4 @@
-"""The stem of a feature extractor: the weights that lie before its first output layer."""
+"""Which weights of a feature extractor lie before its first output layer, and which ones outputs depend on."""
 
 from typing import Any
 
@@ -35,13 +35,14 @@ def stem_parameters(network: nn.Module, images: Tensor) -> list[int]:
         hook.remove()
     layer = next((module for module in started if returned[module] is first), None)
     if layer is None:
-        return _needed_by(first, network)
+        return needed_by([first], network)
     before = [parameter for module in started[: started.index(layer)] for parameter in module.parameters(recurse=False)]
     return [id(parameter) for parameter in before]
 
 
-def _needed_by(output: Tensor, network: nn.Module) -> list[int]:
-    """Identities of the parameters that an output depends on."""
+def needed_by(outputs: list[Tensor], network: nn.Module) -> list[int]:
+    """Identities of the parameters that some outputs of a network depend on."""
     parameters = list(network.parameters())
-    gradients = torch.autograd.grad(output.sum(), parameters, allow_unused=True)
+    total = torch.stack([output.sum() for output in outputs]).sum()
+    gradients = torch.autograd.grad(total, parameters, allow_unused=True)
     return [id(p) for p, gradient in zip(parameters, gradients, strict=True) if gradient is not None]

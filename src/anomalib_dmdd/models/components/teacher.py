@@ -12,7 +12,7 @@ from timm.models import load_state_dict
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .stem import stem_parameters
+from .stem import needed_by, stem_parameters
 
 DEFAULT_REDUCTIONS = (4, 8, 16)
 
@@ -79,7 +79,7 @@ class Teacher(nn.Module):
         self.register_buffer("loaded", torch.zeros((), dtype=torch.bool))
 
     def trainable_copy(self) -> "Teacher":
-        """A copy that learns, except for its stem and batch normalisation.
+        """A copy that learns, except for its stem, its batch normalisation, and what no output depends on.
 
         Raises:
             ValueError: If nothing is left to learn.
@@ -87,12 +87,14 @@ class Teacher(nn.Module):
         copy = deepcopy(self)
         copy.trainable = True
         copy.features.requires_grad_(requires_grad=True)
-        frozen = stem_parameters(copy.features, _probe_image(*self._probe_size))
+        probe = _probe_image(*self._probe_size)
+        frozen = stem_parameters(copy.features, probe)
+        needed = needed_by(copy.features(probe), copy.features)  # some networks run stages behind the last chosen one
         for module in copy.features.modules():
             if isinstance(module, nn.BatchNorm2d):
                 frozen += [id(parameter) for parameter in module.parameters()]
         for parameter in copy.features.parameters():
-            parameter.requires_grad = id(parameter) not in frozen
+            parameter.requires_grad = id(parameter) in needed and id(parameter) not in frozen
         copy.learning = [name for name, parameter in copy.named_parameters() if parameter.requires_grad]
         if not copy.learning:
             raise ValueError(

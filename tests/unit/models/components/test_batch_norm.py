@@ -27,6 +27,7 @@ def test_images_of_a_batch_do_not_know_each_other() -> None:
     images = torch.randn(3, 2, 8, 8) * torch.tensor([1.0, 10.0, 100.0])[:, None, None, None]
     assert torch.allclose(norm(images), torch.cat([norm(image[None]) for image in images]))
     assert norm(images.bfloat16()).dtype == torch.bfloat16
+    assert torch.allclose(norm((100 * images).half()).float(), norm(100 * images), rtol=0.01, atol=0.01)
 
 
 def test_convert_replaces_every_batch_normalisation_and_keeps_its_state() -> None:

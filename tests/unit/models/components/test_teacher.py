@@ -148,6 +148,7 @@ def test_a_trainable_copy_learns_behind_its_stem(backbone: str, layers: list[str
     before = [parameter.clone() for parameter in trained]
     torch.optim.SGD(trained, lr=1.0).zero_grad()
     torch.stack([features.square().mean() for features in copy(images)]).sum().backward()
+    assert all(parameter.grad is not None for parameter in trained), "DDP waits for each of them"
     torch.optim.SGD(trained, lr=1.0).step()
     assert any(not torch.equal(old, new) for old, new in zip(before, trained, strict=True))
     stem = next(copy.parameters())
