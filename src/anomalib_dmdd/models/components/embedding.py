@@ -30,7 +30,7 @@ class BottleneckEmbedding(nn.Module):
         torch.Size([2, 512, 2, 2])
 
     References:
-        RD4AD, section 3.3, https://arxiv.org/abs/2201.10703
+        RD4AD, https://arxiv.org/abs/2201.10703
     """
 
     def __init__(
