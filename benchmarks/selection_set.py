@@ -4,7 +4,7 @@ A fifth of the good training images is held out. They are tested as they are, an
 and textures no training sees. Choosing on it, and not on the test images, keeps the reported numbers honest:
 
     python benchmarks/selection_set.py datasets/MVTecAD screw datasets/selection --textures path/to/textures
-    python -m anomalib_dmdd.compare --config variants.yaml --data MVTec --data.category screw \
+    anomalib-dmdd compare --config variants.yaml --data MVTec --data.category screw \
         --data.root datasets/selection
 
 where variants.yaml lists one model several times with different init_args.

@@ -17,14 +17,14 @@ from anomalib_dmdd.models.base.thresholds import alarms_above, images_needed
 from anomalib_dmdd.trained_model import load_trained
 
 
-def arguments(line: Sequence[str] | None) -> argparse.Namespace:
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line, and refuse what cannot work."""
     parser = argparse.ArgumentParser("anomalib-dmdd calibrate", description=__doc__)
     parser.add_argument("checkpoint", type=Path, help="checkpoint of a training")
     parser.add_argument("--data", type=Path, required=True, help="folder with new good images")
     parser.add_argument("--defective", type=Path, help="folder with new defective images, if there are some")
     parser.add_argument("--out", type=Path, help="new checkpoint; by default NAME-calibrated.ckpt beside the old one")
-    args = parser.parse_args(line)
+    args = parser.parse_args(arguments)
     args.out = args.out or args.checkpoint.parent / f"{args.checkpoint.stem}-calibrated.ckpt"
     if args.out.exists():
         parser.error(f"{args.out} exists already. Remove it, or choose another file with --out.")
@@ -55,13 +55,13 @@ def images(args: argparse.Namespace) -> Folder:
     return data
 
 
-def main(line: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Set new thresholds, report them, and write a new checkpoint.
 
     Returns:
         Exit code.
     """
-    args = arguments(line)
+    args = parse(arguments)
     try:
         calibrate(args)
     except (*UNREADABLE, RuntimeError, ValueError) as error:

@@ -175,7 +175,8 @@ def test_mistakes_end_before_anything_is_written(tmp_path: Path) -> None:
     command = [
         sys.executable,
         "-m",
-        "anomalib_dmdd.compare",
+        "anomalib_dmdd",
+        "compare",
         "--models",
         "Padim",
         "Patchcor",

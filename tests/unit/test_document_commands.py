@@ -57,7 +57,7 @@ def parse_tool(words: list[str]) -> None:
         if re.fullmatch(r"[a-z][\w/]*", word):
             Path(word).mkdir(parents=True, exist_ok=True)
     module = import_module(SUBCOMMANDS[words[0]][0])
-    (module.parse if words[0] == "compare" else module.arguments)(words[1:])
+    module.parse(words[1:])
 
 
 @pytest.fixture(scope="module")

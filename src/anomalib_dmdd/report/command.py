@@ -19,12 +19,12 @@ from .tables import common_folder, find_runs, folder_name, read_run
 COMMAND = "python inspector.py model.xml IMAGES"
 
 
-def arguments(line: Sequence[str] | None) -> argparse.Namespace:
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line, and refuse what cannot work."""
     parser = argparse.ArgumentParser("anomalib-dmdd report", description=__doc__)
     parser.add_argument("results", type=Path, help="folder of results, such as 'results', or of one run")
     parser.add_argument("--out", type=Path, help="the page; by default report.html in the folder of results")
-    args = parser.parse_args(line)
+    args = parser.parse_args(arguments)
     if not args.results.is_dir():
         parser.error(f"There is no folder {args.results}.")
     args.out = args.out or args.results / "report.html"
@@ -33,13 +33,13 @@ def arguments(line: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-def main(line: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Write the page and its folder of pictures.
 
     Returns:
         Exit code.
     """
-    args = arguments(line)
+    args = parse(arguments)
     folder = args.out.with_name(f"{args.out.stem}_files")
     try:
         table, older = read_images(args.results)

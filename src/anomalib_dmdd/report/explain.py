@@ -90,7 +90,7 @@ def explain(model: AnomalibModule, path: Path) -> Explanation:
     )
 
 
-def arguments(line: Sequence[str] | None) -> argparse.Namespace:
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line, and refuse what cannot work."""
     parser = argparse.ArgumentParser("anomalib-dmdd explain", description=__doc__)
     parser.add_argument("checkpoint", type=Path, help="checkpoint of a training")
@@ -100,7 +100,7 @@ def arguments(line: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, help="folder of the pictures; by default 'explanations' in the run's folder"
     )
-    args = parser.parse_args(line)
+    args = parser.parse_args(arguments)
     args.out = args.out or run_folder(args.checkpoint) / "explanations"
     if (args.out / EXPLAINED).exists():
         parser.error(f"{args.out} holds explanations already. Remove it, or choose another folder with --out.")
@@ -113,13 +113,13 @@ def run_folder(checkpoint: Path) -> Path:
     return folder.parents[1] if folder.parts[-2:] == RUN_FOLDER_OF_CHECKPOINT else folder
 
 
-def main(line: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Explain images, draw them, and list them in a table.
 
     Returns:
         Exit code.
     """
-    args = arguments(line)
+    args = parse(arguments)
     console = Console(stderr=True)
     try:
         model, _ = load_trained(args.checkpoint)
