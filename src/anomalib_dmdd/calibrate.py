@@ -116,7 +116,7 @@ def report(old: dict[str, float], new: dict[str, float], post_processor: Distill
 
 
 def report_alarms(good: Tensor, defective: Tensor, threshold: float, post_processor: DistillationPostProcessor) -> None:
-    """Print what a raw threshold rests on, what it flags, and what to expect of it."""
+    """Print what a raw threshold rests on, flags, and lets expect."""
     limit, quantile = post_processor.flagged_above(threshold), post_processor.normal_quantile
     sensitivity = post_processor.image_sensitivity
     at = "" if sensitivity == 0.5 else f" with the image_sensitivity of the model, {sensitivity:g}"  # noqa: PLR2004

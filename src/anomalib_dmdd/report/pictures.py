@@ -98,7 +98,7 @@ class Sources:
 
 
 def find_sources(table: pd.DataFrame, run: Path, explanations: dict[Path, dict[Path, float]]) -> list[Sources]:
-    """Files of each image of a run, whose table has the columns ``file``, ``mask`` and ``score``."""
+    """Files of each image of a run; its table has ``file``, ``mask`` and ``score``."""
     strips = PictureIndex(run / "images")
     pictures = (path for path in sorted((run / "maps").rglob("*")) if path.suffix.lower() == ".png")
     maps = {source_of(path): path for path in pictures}

@@ -144,7 +144,7 @@ class DistillationMixin(CheckpointMixin, ExportMixin, InputSizeMixin, TilesMixin
             )
 
     def on_train_start(self) -> None:
-        """Set the length where an optimiser of the user did not, and say what replaces the augmentation."""
+        """Set the length if an optimiser of the user did not, and report replaced augmentation."""
         super().on_train_start()
         self._take_default_length()
         if self.augmentation is not None and self._own_augmentations():

@@ -56,7 +56,9 @@ def expected_false_alarms(images: int, quantile: float) -> float:
 
 
 def alarms_above(good: Tensor, limit: float) -> float:
-    """Share of good images to expect above a limit that was not chosen as their quantile: the next one may lie above.
+    """Share of good images to expect above a limit that is not their quantile.
+
+    The next image may be one more above it.
 
     Args:
         good: Raw scores of some good images, ``(N,)``.
@@ -66,10 +68,10 @@ def alarms_above(good: Tensor, limit: float) -> float:
 
 
 def images_needed(quantile: float) -> float:
-    """Number of good images from which one is expected above their quantile; infinity for the highest of them.
+    """Number of good images of which one is expected above their quantile.
 
     Args:
-        quantile: The quantile, in (0, 1].
+        quantile: The quantile, in (0, 1]. No number is enough for 1, the highest of them.
 
     Example:
         >>> [images_needed(quantile) for quantile in (0.9, 0.98, 1.0)]

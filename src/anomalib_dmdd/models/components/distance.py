@@ -75,9 +75,10 @@ def geometric_mean(maps: Tensor, weights: Sequence[float] | None = None) -> Tens
 
 
 def upsample(distances: Tensor, like: Tensor) -> Tensor:
-    """Bilinear upsampling of a map ``(N, C, h, w)`` to the height and width of another tensor ``(N, D, H, W)``.
+    """Bilinear upsampling of maps to the height and width of another tensor.
 
-    The corners are aligned, as in the code of RD4AD. This locates defects at the image border better.
+    Maps ``(N, C, h, w)`` become ``(N, C, H, W)``, as ``like`` is ``(..., H, W)``. The corners are aligned, as in the
+    code of RD4AD. This locates defects at the image border better.
     """
     return F.interpolate(distances, (like.shape[-2], like.shape[-1]), mode="bilinear", align_corners=True)
 

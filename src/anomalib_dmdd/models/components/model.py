@@ -67,7 +67,7 @@ class DistillationModel(nn.Module, ABC):
         self.register_forward_hook(_join_maps)
 
     def tiled(self, batch: Tensor) -> Tensor:
-        """Tiles of a batch of images or masks ``(N, C, H, W)``; the batch itself without a tiler."""
+        """Tiles of images or masks ``(N, C, H, W)``; without a tiler these themselves."""
         return batch if self.tiler is None else self.tiler.tile(batch).to(batch.dtype)
 
     def use_fast_layout(self) -> None:

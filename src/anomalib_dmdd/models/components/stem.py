@@ -1,4 +1,4 @@
-"""Which weights of a feature extractor lie before its first output layer, and which ones outputs depend on."""
+"""Which weights of a feature extractor are its stem, and which its outputs need."""
 
 from typing import Any
 

@@ -79,7 +79,9 @@ class Teacher(nn.Module):
         self.register_buffer("loaded", torch.zeros((), dtype=torch.bool))
 
     def trainable_copy(self) -> "Teacher":
-        """A copy that learns, except for its stem, its batch normalisation, and what no output depends on.
+        """A copy that learns, except for its stem and batch normalisation.
+
+        What no output depends on does not learn, either.
 
         Raises:
             ValueError: If nothing is left to learn.

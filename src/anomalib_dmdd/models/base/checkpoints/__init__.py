@@ -1,1 +1,1 @@
-"""What a checkpoint holds, how one is saved, and what is checked where one is loaded."""
+"""What a checkpoint holds, and what is checked where one is saved or loaded."""

@@ -100,7 +100,7 @@ def refuse_other_model(cls: type, path: object) -> None:
 
 
 def arguments_of(cls: type) -> dict[str, inspect.Parameter]:
-    """Arguments that a class takes, also those that it hands on to its bases as ``**kwargs``."""
+    """Arguments that a class takes, with those that its bases take as ``**kwargs``."""
     found: dict[str, inspect.Parameter] = {}
     for base in cls.__mro__:
         if "__init__" in vars(base):

@@ -1,4 +1,4 @@
-"""Checkpoint files: whether one is wanted, and that it is complete or absent, also on a full disk."""
+"""Checkpoint files: whether they are wanted, and complete or absent on a full disk."""
 
 import io
 import os
