@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from anomalib_dmdd.calibrate import arguments, report
+from anomalib_dmdd.calibrate import parse, report
 from anomalib_dmdd.models.base import DistillationPostProcessor
 
 
@@ -52,13 +52,13 @@ def test_folders_that_overlap_are_refused(
     for folder in (good, defective):
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
     with pytest.raises(SystemExit, match="2"):
-        arguments(["model.ckpt", "--data", str(tmp_path / good), "--defective", str(tmp_path / defective)])
+        parse(["model.ckpt", "--data", str(tmp_path / good), "--defective", str(tmp_path / defective)])
     assert "overlap" in capsys.readouterr().err
 
 
 def test_the_new_checkpoint_may_lie_beside_the_images(tmp_path: Path) -> None:
     out = tmp_path / "new.ckpt"
-    assert arguments(["model.ckpt", "--data", str(tmp_path), "--out", str(out)]).out == out
+    assert parse(["model.ckpt", "--data", str(tmp_path), "--out", str(out)]).out == out
 
 
 @pytest.mark.parametrize(("sensitivity", "before"), [(0.0, 1.0), (0.5, float("nan")), (0.5, 0.0)])
@@ -93,3 +93,16 @@ def test_what_to_expect(
     assert all(part in text for part in said)
     assert ("rough guess" in text) == (len(good) < 50)
     assert ("lie above the threshold of before" in text) == (good[1] > 2)
+
+
+@pytest.mark.parametrize(("quantile", "images", "few"), [(0.9, 10, False), (0.9, 9, True), (0.995, 100, True)])
+def test_few_images_are_few_for_the_quantile(
+    quantile: float, images: int, few: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    post_processor = DistillationPostProcessor(normal_quantile=quantile)
+    post_processor.validation_scores = torch.ones(images)
+    post_processor.validation_labels = torch.zeros(images, dtype=torch.bool)
+    report({"image": 2.0, "pixel": 2.0}, {"image": 3.0, "pixel": 3.0}, post_processor)
+    said = capsys.readouterr().out
+    assert ("rough guess" in said) == few
+    assert "defective and" not in said, "there are no defective images"
