@@ -279,7 +279,7 @@ class DistillationPostProcessor(PostProcessor):
     def _from_normal_images(self, scores: ValidationScores) -> tuple[Tensor, Tensor]:
         """Quantiles of image scores and highest pixels, with a message about their worth."""
         images, quantile = len(scores.image), self.normal_quantile
-        threshold = scores.image.quantile(quantile)
+        threshold, is_rough = scores.image.quantile(quantile), images < images_needed(quantile)
         self._say_once(
             logging.WARNING,
             "The validation set holds no anomalies, so the thresholds are the %g quantile of the scores of its %d "
@@ -288,9 +288,7 @@ class DistillationPostProcessor(PostProcessor):
             quantile,
             images,
             100 * self.expected_alarms(scores.image, float(threshold)),
-            ""
-            if images >= images_needed(quantile)
-            else f"; this is a rough guess, {images} images are few for that quantile",
+            f"; this is a rough guess, {images} images are few for that quantile" if is_rough else "",
         )
         return threshold, scores.highest.quantile(quantile)
 
