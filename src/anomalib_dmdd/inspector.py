@@ -282,7 +282,7 @@ def find_images(arguments: Sequence[Path], overlays: Path | None) -> list[Path]:
         ValueError: If a folder has no images, or is the one of the overlays.
     """
     drawn = overlays.resolve() if overlays else None
-    files: set[Path] = set()
+    files: dict[str, Path] = {}  # each file once, however the arguments name it
     for argument in arguments:
         if not argument.exists():
             raise FileNotFoundError(f"{argument} does not exist.")
@@ -293,8 +293,8 @@ def find_images(arguments: Sequence[Path], overlays: Path | None) -> list[Path]:
             found = [path for path in found if drawn not in path.resolve().parents]
         if not found:
             raise ValueError(f"No images were found in {argument}.")
-        files.update(found)
-    return sorted(files)
+        files = {os.path.abspath(path): path for path in found} | files  # noqa: PTH100
+    return sorted(files.values())
 
 
 def images_below(folder: Path) -> Iterator[Path]:

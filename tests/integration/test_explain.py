@@ -36,7 +36,7 @@ def test_explanations_and_report_of_a_run(
     batches = run.predict(model, data_path=images)
     expected = {Path(path): batch for batch in batches for path in batch.image_path}
 
-    assert explain.main([str(checkpoint), str(images), str(images / "größer.png")]) == 0
+    assert explain.main([str(checkpoint), str(images), str(images / "../chip/größer.png")]) == 0
     out = checkpoint.parents[2] / "explanations"
     table = pd.read_csv(out / "explained.csv")
     assert len(table) == len(expected)

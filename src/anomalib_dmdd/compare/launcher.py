@@ -24,8 +24,17 @@ def folder_of(run: Run, out: Path) -> Path:
 
 def result_of(run: Run, out: Path) -> dict[str, Any]:
     """Result of a run from this or an earlier start; empty without one."""
-    path = folder_of(run, out) / "result.json"
-    return dict(json.loads(path.read_text())) if path.exists() else {}
+    try:
+        return dict(json.loads((folder_of(run, out) / "result.json").read_text()))
+    except FileNotFoundError:  # another comparison may start the run again at this moment
+        return {}
+
+
+def write_result(folder: Path, result: dict[str, Any]) -> None:
+    """Write the result of a run in one step, because another comparison may read it."""
+    unfinished = folder / "result.json.unfinished"
+    unfinished.write_text(json.dumps(result, indent=2))
+    unfinished.replace(folder / "result.json")
 
 
 def is_done(run: Run, out: Path) -> bool:
@@ -59,7 +68,7 @@ def _launch(run: Run, folder: Path, *, keep_weights: bool, watch: Callable[[str]
     with (folder / "log.txt").open("w") as log:
         process = subprocess.Popen(  # noqa: S603  # this program itself
             [sys.executable, "-m", "anomalib_dmdd.compare.worker", str(folder)],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # closed when this process ends, however it does: the other then ends, too
             stdout=log,
             stderr=subprocess.STDOUT,
             env=os.environ | threads,
@@ -76,7 +85,7 @@ def _launch(run: Run, folder: Path, *, keep_weights: bool, watch: Callable[[str]
         (folder / "model.ckpt").unlink(missing_ok=True)
     if not (folder / "result.json").exists():
         error = _describe_death(process.returncode, folder)
-        (folder / "result.json").write_text(json.dumps({"status": "failed", "error": error}))
+        write_result(folder, {"status": "failed", "error": error})
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -4,11 +4,13 @@ It writes ``result.json``, ``maps.npz`` and the weights there, and to ``stage`` 
 """
 
 import json
+import os
 import sys
 import time
 import traceback
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ from lightning import Callback, Trainer, seed_everything
 from torch.utils.data import DataLoader
 
 from . import measure
+from .launcher import write_result
 from .plan import Run, build
 from .versions import code_version, images_version
 
@@ -170,11 +173,16 @@ def main(folder: Path) -> int:
         traceback.print_exc()
         result = {"status": "failed", "error": brief(error)}
     result["run_seconds"] = time.time() - start
-    unfinished = folder / "result.json.unfinished"
-    unfinished.write_text(json.dumps(result, indent=2))
-    unfinished.replace(folder / "result.json")
+    write_result(folder, result)
     return 0 if result["status"] == "ok" else 1
 
 
+def end_with_parent() -> None:
+    """Wait until the launcher closes the input, and end this process, so that a killed comparison leaves none."""
+    sys.stdin.read()
+    os._exit(1)
+
+
 if __name__ == "__main__":
+    Thread(target=end_with_parent, daemon=True).start()
     sys.exit(main(Path(sys.argv[1])))

@@ -22,7 +22,7 @@ from anomalib_dmdd.picture_names import as_png
 from anomalib_dmdd.trained_model import load_trained
 
 from .figures import draw_explanation, draw_histogram
-from .tables import EXPLAINED, common_folder, folder_name
+from .tables import EXPLAINED, absolute, common_folder, folder_name
 
 RUN_FOLDER_OF_CHECKPOINT = ("weights", "lightning")
 
@@ -142,11 +142,11 @@ def write(explanations: Sequence[Explanation], threshold: float, out: Path, cons
     highest = {key: max(float(one.distances[key].max()) for one in explanations) for key in explanations[0].distances}
     rows = []
     for one in track(explanations, "Drawing", console=console, transient=True):
-        picture = as_png(out / one.path.absolute().relative_to(root))
+        picture = as_png(out / absolute(one.path).relative_to(root))
         picture.parent.mkdir(parents=True, exist_ok=True)
         draw_explanation(one, threshold, highest).savefig(picture, dpi=120)
         name = picture.relative_to(out).as_posix()
-        rows.append([one.path.absolute(), folder_name(one.path, root), one.score, threshold, one.verdict, name])
+        rows.append([absolute(one.path), folder_name(one.path, root), one.score, threshold, one.verdict, name])
     table: pd.DataFrame = pd.DataFrame(rows, columns=["file", "folder", "score", "threshold", "verdict", "picture"])
     groups = {str(folder): scores.to_numpy() for folder, scores in table.groupby("folder", sort=False)["score"]}
     histogram = "scores.png"

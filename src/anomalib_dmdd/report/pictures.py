@@ -12,7 +12,7 @@ from PIL import Image
 from anomalib_dmdd.inspector import draw_overlay, read_image, to_rgb
 from anomalib_dmdd.picture_names import source_of
 
-from .tables import EXPLAINED
+from .tables import EXPLAINED, absolute
 
 THUMBNAIL = 200
 """Longest side of a thumbnail in pixels."""
@@ -65,7 +65,7 @@ def read_explanations(results: Path) -> dict[Path, dict[Path, float]]:
     for path in sorted(results.rglob(EXPLAINED)):
         table = pd.read_csv(path, dtype={"file": str, "picture": str})
         for file, picture, score in table[["file", "picture", "score"]].itertuples(index=False):
-            found.setdefault(Path(file).absolute(), {})[path.parent / picture] = float(score)
+            found.setdefault(absolute(Path(file)), {})[path.parent / picture] = float(score)
     return found
 
 
@@ -108,7 +108,7 @@ def find_sources(table: pd.DataFrame, run: Path, explanations: dict[Path, dict[P
             anomaly_map=maps.get(file),
             strip=strips.find(file),
             mask=Path(mask) if isinstance(mask, str) and mask else None,
-            explanation=explanation_of(score, explanations.get(file.absolute(), {})),
+            explanation=explanation_of(score, explanations.get(absolute(file), {})),
         )
         for file, mask, score in zip(map(Path, table["file"]), table["mask"], table["score"], strict=True)
     ]

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 EXPLAINED = "explained.csv"
@@ -81,12 +82,24 @@ def _read_table(path: Path) -> pd.DataFrame:
     table["score"] = pd.to_numeric(table["score"], errors="coerce")
     if table["score"].isna().any():
         raise ValueError(f"{path} is broken: a score is not a number.")
+    finite = table["score"][np.isfinite(table["score"])]
+    table["score"] = table["score"].clip(upper=finite.max() if len(finite) else 1.0)  # the page cannot hold infinity
     return table
+
+
+def absolute(path: Path) -> Path:
+    """Absolute path without ``..``; links stay.
+
+    Example:
+        >>> absolute(Path("/parts/../1.png")).as_posix()
+        '/1.png'
+    """
+    return Path(os.path.abspath(path))  # noqa: PTH100  # Path.absolute leaves "..", Path.resolve follows links
 
 
 def common_folder(files: Iterable[Path]) -> Path:
     """The deepest folder that holds all files."""
-    return Path(os.path.commonpath([file.absolute().parent for file in files]))
+    return Path(os.path.commonpath([absolute(file).parent for file in files]))
 
 
 def folder_name(file: Path, root: Path) -> str:
@@ -96,5 +109,5 @@ def folder_name(file: Path, root: Path) -> str:
         >>> [folder_name(Path(file), Path("/parts")) for file in ("/parts/test/good/1.png", "/parts/1.png")]
         ['test/good', 'parts']
     """
-    relative = file.absolute().parent.relative_to(root)
+    relative = absolute(file).parent.relative_to(root)
     return relative.as_posix() if relative.parts else root.name

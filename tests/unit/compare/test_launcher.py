@@ -84,6 +84,19 @@ def alive(pid: int) -> bool:
     return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="named pipes are POSIX")
+def test_a_killed_comparison_leaves_no_run(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "run.json")  # reading it waits for ever
+    command = [sys.executable, "-m", "anomalib_dmdd.compare.worker", str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        while not (tmp_path / "stage").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        assert process.stdin is not None
+        process.stdin.close()  # as the system does when the comparison is killed
+        assert process.wait(60) == 1
+
+
 def test_a_killed_run_is_a_row_with_its_error(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

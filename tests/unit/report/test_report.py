@@ -226,6 +226,15 @@ def test_the_slider_reaches_raw_scores_above_one(results: Path, tmp_path: Path) 
     assert run_in_a_browser(page, script, tmp_path) == ["7.5", "3", "3", "1"]
 
 
+def test_an_infinite_score_is_the_highest_of_a_page(results: Path) -> None:
+    path = next(results.rglob("predictions.csv"))
+    table = pd.read_csv(path)
+    table.loc[0, "score"] = np.inf
+    table.to_csv(path, index=False)
+    assert main([str(results)]) == 0
+    assert "Infinity" not in (results / "report.html").read_text()
+
+
 def test_the_histogram_shows_raw_scores_above_one() -> None:
     (axis,) = draw_histogram({"new": np.array([2.0, 3.0, 4.0])}, 3.0).axes
     assert sum(bar.get_height() for bar in axis.patches) == 3

@@ -24,11 +24,14 @@ def normalization_of(pre_processor: nn.Module | None) -> tuple[Sequence[float], 
     Example:
         >>> normalization_of(PreProcessor(Normalize([0.5] * 3, [0.25] * 3)))
         ([0.5, 0.5, 0.5], [0.25, 0.25, 0.25])
+        >>> normalization_of(PreProcessor(Normalize([0.5], [0.25])))  # one value for all
+        ([0.5, 0.5, 0.5], [0.25, 0.25, 0.25])
     """
     modules = () if pre_processor is None else pre_processor.modules()
     found = [transform for module in modules for transform in extract_transforms_by_type(module, Normalize)]
     if found:
-        return list(found[0].mean), list(found[0].std)
+        mean, std = (list(values) * (1 if len(values) > 1 else 3) for values in (found[0].mean, found[0].std))
+        return mean, std
     return NONE if type(pre_processor) in (type(None), PreProcessor) else None
 
 

@@ -36,8 +36,8 @@ class DistillationPostProcessor(PostProcessor):
     threshold also is that of the pixels. Training on several devices gives every process the same thresholds, from
     all images, each counted once.
 
-    Without a threshold, scores still lie in [0, 1], but nothing is labelled as anomalous. A score that is not a number
-    is reported as 1.
+    Without a threshold, scores still lie in [0, 1], but nothing is labelled as anomalous. What is not a number is
+    reported as 1, or as infinity without normalisation.
 
     Attributes:
         raw_scores: Image scores ``(N,)`` of the last batch before normalisation.
@@ -160,21 +160,23 @@ class DistillationPostProcessor(PostProcessor):
 
     def forward(self, predictions: InferenceBatch) -> InferenceBatch:
         """Smooth, score, normalise and threshold raw predictions (the exported graph)."""
-        anomaly_map = self.smooth(predictions.anomaly_map)
-        return super().forward(predictions._replace(anomaly_map=anomaly_map, pred_score=self.image_score(anomaly_map)))
+        anomaly_map, pred_score = self._smooth_and_score(predictions.anomaly_map)
+        return super().forward(predictions._replace(anomaly_map=anomaly_map, pred_score=pred_score))
 
-    def _smooth_and_score(self, batch: Batch) -> None:
-        batch.anomaly_map = self.smooth(batch.anomaly_map)
-        batch.pred_score = self.image_score(batch.anomaly_map)
+    def _smooth_and_score(self, anomaly_map: Tensor) -> tuple[Tensor, Tensor]:
+        anomaly_map = self.smooth(anomaly_map)
+        if not self.enable_normalization:  # else _normalize does it
+            anomaly_map = torch.where(anomaly_map.isnan(), math.inf, anomaly_map)
+        return anomaly_map, self.image_score(anomaly_map)
 
     def post_process_batch(self, batch: Batch) -> None:
         """Smooth, score, normalise and threshold a batch of the Engine in place."""
-        self._smooth_and_score(batch)
+        batch.anomaly_map, batch.pred_score = self._smooth_and_score(batch.anomaly_map)
         self.raw_scores = batch.pred_score
         if (broken := ~batch.pred_score.isfinite()).any():
             paths = getattr(batch, "image_path", None) or ["an image"] * len(broken)
             logger.warning(
-                "Scores are not finite, reported as 1: %s", ", ".join(map(str, compress(paths, broken.tolist())))
+                "Scores are not finite, called defective: %s", ", ".join(map(str, compress(paths, broken.tolist())))
             )
         super().post_process_batch(batch)
 
@@ -202,7 +204,7 @@ class DistillationPostProcessor(PostProcessor):
         The metrics of the validation get bounded scores, see :class:`RankingEvaluator`.
         """
         del trainer, pl_module, args, kwargs
-        self._smooth_and_score(outputs)
+        outputs.anomaly_map, outputs.pred_score = self._smooth_and_score(outputs.anomaly_map)
         self._batches.append(ScoredBatch.of(outputs))
         outputs.pred_score, outputs.anomaly_map = bounded(outputs.pred_score), bounded(outputs.anomaly_map)
 

@@ -109,7 +109,7 @@ def load_calibration_images(model: Any, datamodule: AnomalibDataModule | None) -
     chosen = evenly_spaced(dataset, max(1, RECOMMENDED_IMAGES // size) * size)
     images = [batch.image.numpy() for batch in batches(datamodule, chosen, model)]
     if not images:
-        raise ValueError("compression_type: the data module holds no images to calibrate with.")
+        raise ValueError(f"compression_type: calibration needs {size} images or more, the data hold {len(dataset)}.")
     if len(images) * size < RECOMMENDED_IMAGES:
         logger.warning("Calibrating with %d images; %d are better.", len(images) * size, RECOMMENDED_IMAGES)
     return images
@@ -132,7 +132,8 @@ def batches(datamodule: AnomalibDataModule, images: AnomalibDataset, model: Any)
     collate = datamodule.external_collate_fn or images.collate_fn
     if all(side.is_static for side in sides):
         collate = partial(resized, collate, [side.get_length() for side in sides])
-    return DataLoader(images, batch_size=batch_size(model), collate_fn=collate, num_workers=datamodule.num_workers)
+    size = batch_size(model)  # a smaller last batch would not fit
+    return DataLoader(images, size, collate_fn=collate, num_workers=datamodule.num_workers, drop_last=True)
 
 
 def resized(collate: Callable[[Any], ImageBatch], size: list[int], items: Any) -> ImageBatch:  # noqa: ANN401

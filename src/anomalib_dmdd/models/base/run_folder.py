@@ -84,6 +84,7 @@ def _link(latest: Path, folder: Path) -> None:
     """Replace the link in one step, because another training may do so, too."""
     link = latest.with_name(f"latest_{folder.name}")
     try:
+        link.unlink(missing_ok=True)  # left by a process that was killed between the next two lines
         link.symlink_to(folder.resolve(), target_is_directory=True)
         link.replace(latest)
     except OSError as error:
@@ -91,7 +92,7 @@ def _link(latest: Path, folder: Path) -> None:
 
 
 def new_file(folder: Path, name: str) -> Path:
-    """Path of a new CSV file: ``NAME.csv``, ``NAME_2.csv`` and so on.
+    """Make a new, empty CSV file: ``NAME.csv``, ``NAME_2.csv`` and so on.
 
     Args:
         folder: Folder of the file, made if it is missing.
@@ -99,7 +100,11 @@ def new_file(folder: Path, name: str) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     names = chain([f"{name}.csv"], (f"{name}_{number}.csv" for number in count(2)))
-    return next(folder / name for name in names if not (folder / name).exists())
+    for path in map(folder.joinpath, names):  # it never ends without a new one
+        with suppress(FileExistsError):
+            path.touch(exist_ok=False)  # in one step, because another process may look for a name, too
+            break
+    return path
 
 
 def share_run_folder(trainer: Trainer) -> None:

@@ -28,6 +28,7 @@ class Own(nn.Module):
         (None, NONE),
         (PreProcessor(Resize((64, 64))), NONE),
         (PreProcessor(Compose([Resize((64, 64)), Normalize(*HALF)])), HALF),
+        (PreProcessor(Normalize([0.5], [0.25])), HALF),
         (Own(Normalize(*HALF)), HALF),
         (Own(), None),
     ],

@@ -115,6 +115,22 @@ def test_a_map_that_is_not_a_number_does_not_pass_as_good(caplog: pytest.LogCapt
     assert "not finite" in caplog.text
 
 
+def test_a_raw_map_that_is_not_a_number_does_not_pass_as_good() -> None:
+    post_processor = DistillationPostProcessor(sigma=1, enable_normalization=False)
+    maps = torch.rand(4, 1, 16, 16)
+    maps[2:] += 2
+    validate(post_processor, maps, [0, 0, 1, 1])
+    assert post_processor(InferenceBatch(anomaly_map=maps)).pred_label.flatten().tolist() == [False, False, True, True]
+    maps[0, 0, 3, 3] = torch.nan
+    predictions = post_processor(InferenceBatch(anomaly_map=maps))
+    assert predictions.pred_score.isinf().tolist() == [True, False, False, False]
+    batch = ImageBatch(image=torch.zeros(4, 3, 16, 16), anomaly_map=maps.clone(), image_path=list("abcd"))
+    post_processor.on_predict_batch_end(None, None, batch)
+    for found in (predictions, batch):
+        assert found.pred_label.flatten().tolist() == [True, False, True, True]
+        assert found.pred_mask[0].flatten()[3 * 16 + 3]
+
+
 def test_a_score_that_is_not_a_number_is_left_out_of_the_thresholds(caplog: pytest.LogCaptureFixture) -> None:
     post_processor, expected = DistillationPostProcessor(sigma=0), DistillationPostProcessor(sigma=0)
     maps = torch.rand(20, 1, 8, 8)
