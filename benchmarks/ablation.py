@@ -2,7 +2,7 @@ r"""Ablation of a model: train its variants and test each of them with every map
 
     python benchmarks/ablation.py Dmdd path/to/images screw --steps 400
 
-The category is in the layout of MVTec AD. It can also be a set that selection_set.py made out of good images.
+The category is in the layout of MVTec AD.
 One training of DMDD gives all of its rows, because neither the abnormality branch nor a head trains the decoder. So the
 normality map is that of a model without the other parts, and simpler heads are trained beside the model's own.
 """

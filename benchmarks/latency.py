@@ -44,10 +44,9 @@ def build(cls: type[AnomalibModule], size: int, **settings: Any) -> AnomalibModu
     if "pre_trained" in inspect.signature(cls).parameters:
         settings["pre_trained"] = False
     model = cls(pre_processor=cls.configure_pre_processor((size, size)), visualizer=False, **settings)
-    for name, value in (("_image_threshold", 0.5), ("_pixel_threshold", 0.5), ("image_min", 0), ("image_max", 1)):
-        getattr(model.post_processor, name).fill_(value)
-    model.post_processor.pixel_min.fill_(0)
-    model.post_processor.pixel_max.fill_(1)
+    values = {"threshold": 0.5, "min": 0, "max": 1}  # the last two are those of Anomalib's post-processor
+    for name, buffer in model.post_processor.named_buffers():
+        buffer.fill_(values[name.rpartition("_")[2]])
     if cls is Patchcore:
         probe = model.model.train()(torch.rand(1, 3, size, size))
         patches, width = probe.shape

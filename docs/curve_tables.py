@@ -1,27 +1,23 @@
 # ruff: noqa: INP001  # docs is a folder of documents, not a package
 """Accuracy over the length of a training, for tables.py and curves_picture.py."""
 
-from pathlib import Path
-
 import pandas as pd
-from performance_tables import DOCS, METRICS
+from performance_tables import METRICS, plain, read, training_speed
 
 TRAINING = ["category", "steps", "seed"]
 REFERENCE = "ReverseDistillation"
 
 
-def curves(csv: Path = DOCS / "results" / "curves.csv") -> pd.DataFrame:
+def curves() -> pd.DataFrame:
     """Points of the trainings, with metrics in percent and the time until then.
 
     Time is the number of steps times that of a step, as a share of ReverseDistillation's whole training. The time of a
     step comes from ``training.csv``, where the models took turns. Variants are left out.
     """
-    rows = pd.read_csv(csv)
+    rows = read("curves")
     rows = rows[~rows["model"].str.contains(" ")]
     rows[[*METRICS]] *= 100
-    training = pd.read_csv(DOCS / "results" / "training.csv")
-    speed = training[training["precision"] == "bf16-mixed"].set_index("model")["images_per_s_ratio"]
-    return rows.assign(time=rows["step"] / rows["model"].map(speed) / rows["steps"])
+    return rows.assign(time=rows["step"] / rows["model"].map(training_speed()) / rows["steps"])
 
 
 def lengths(steps: int = 5000) -> str:
@@ -30,8 +26,7 @@ def lengths(steps: int = 5000) -> str:
     rows = rows[(rows["steps"] == steps) & rows["step"].isin([400, 1000, 2500, steps])]
     table = rows.sort_values(["category", "model", "step"])[["category", "model", "step", *METRICS]]
     table[[*METRICS]] = table[[*METRICS]].map("{:.1f}".format)
-    table = table.rename(columns=METRICS | {"category": "set"})
-    return str(table.to_markdown(index=False, disable_numparse=True, colalign=["left", "left", *["right"] * 4]))
+    return plain(table.rename(columns=METRICS | {"category": "set"}), left=2)
 
 
 def reached() -> str:
@@ -43,14 +38,9 @@ def reached() -> str:
             continue
         goal = reference.loc[reference["step"].idxmax(), [*METRICS]]
         for model, points in finished.groupby("model"):
-            row = {"set": category, "steps": steps, "seed": seed, "model": model}
+            row = {"set": category, "model": model, "steps": steps, "seed": seed}
             rows.append(row | {METRICS[name]: held_from(points, name, goal[name]) for name in METRICS})
-    table = pd.DataFrame(rows)
-    return str(
-        table.to_markdown(
-            index=False, disable_numparse=True, colalign=["left", "right", "right", "left", *["right"] * 3]
-        )
-    )
+    return plain(pd.DataFrame(rows), left=2)
 
 
 def held_from(points: pd.DataFrame, metric: str, goal: float) -> str:

@@ -34,7 +34,20 @@ from pathlib import Path
 
 import pandas as pd
 from curve_tables import lengths, reached
-from performance_tables import DOCS, METRICS, backbones, counters, exports, large, latency, refused, training
+from performance_tables import (
+    DOCS,
+    METRICS,
+    backbones,
+    counters,
+    exports,
+    large,
+    latency,
+    plain,
+    read,
+    refused,
+    training,
+    training_speed,
+)
 
 OURS = ("Dmdd", "Dskd", "Bikd")
 MODEL_READMES = [DOCS.parent / "src/anomalib_dmdd/models" / name.lower() / "README.md" for name in OURS]
@@ -138,25 +151,25 @@ def by_set(runs: pd.DataFrame, metric: str) -> str:
     return f"{markdown(table, enough, spread.where(counts >= SEEDS_FOR_BEST))}\n\n{seeds(counts)}."
 
 
-def field(csv: Path = DOCS / "results" / "development.csv") -> str:
+def field() -> str:
     """Image AUROC and AUPRO of the first seed, a row per model and a column per set.
 
     Some lengths are whole epochs, and differ a little from ``STEPS``.
     """
-    runs = pd.read_csv(csv)
+    runs = read("development")
     length = runs["steps"].between(0.9 * STEPS, 1.1 * STEPS) | runs["model"].isin(UNTRAINED)
     runs = runs[(runs["image_size"] == IMAGE_SIZE) & (runs["seed"] == 0) & length & runs["model"].isin(FIELD)]
     table = pairs(runs, ["model", "category"])
-    return plain(table.loc[ordered(table.index, FIELD), ordered(table.columns, SETS)])
+    return plain(table.loc[ordered(table.index, FIELD), ordered(table.columns, SETS)].reset_index())
 
 
-def baselines(size: int, runs: Path = DOCS / "results" / "development.csv") -> str:
+def baselines(size: int) -> str:
     """Models at an image size, a row per set, model and length.
 
     Means over the seeds are stored for the models of Anomalib. Ours at ``IMAGE_SIZE`` have tables of their own.
     """
-    rows = pd.read_csv(DOCS / "results" / f"baselines_{size}.csv")
-    ours = pd.read_csv(runs)
+    rows = read(f"baselines_{size}")
+    ours = read("development")
     ours = ours[(ours["image_size"] == size) & (size != IMAGE_SIZE) & ours["model"].isin(MODELS)]
     groups = ours.groupby(["category", "model", "steps"])
     rows = pd.concat([rows, groups[list(METRICS)].mean().assign(seeds=groups.size()).reset_index()])
@@ -167,13 +180,13 @@ def baselines(size: int, runs: Path = DOCS / "results" / "development.csv") -> s
     return markdown(table, dict.fromkeys(table.columns, False))
 
 
-def sizes(csv: Path = DOCS / "results" / "development.csv") -> str:
+def sizes() -> str:
     """Image AUROC and AUPRO of DMDD over the size of the image, a row per set and a column per size; seed 0."""
-    runs = pd.read_csv(csv)
+    runs = read("development")
     runs = runs[(runs["model"] == "Dmdd") & (runs["steps"] == STEPS) & (runs["seed"] == 0)]
     several = runs.groupby("category")["image_size"].transform("nunique") > 1
     table = pairs(runs[several].rename(columns={"category": "set"}), ["set", "image_size"])
-    return plain(table.rename(columns=lambda size: f"{size}x{size}"))
+    return plain(table.rename(columns=lambda size: f"{size}x{size}").reset_index())
 
 
 def choosing() -> pd.DataFrame:
@@ -185,10 +198,8 @@ def choosing() -> pd.DataFrame:
     by_set = 100 * development().groupby(["model", "category"])[list(METRICS)].mean()
     sets = by_set["image_AUROC"].unstack().dropna(axis=1).columns
     table = by_set[by_set.index.isin(sets, level="category")].groupby("model").mean()
-    latency = pd.read_csv(DOCS / "results" / "latency.csv").pivot(index="model", columns="kind", values="times_teacher")
-    training = pd.read_csv(DOCS / "results" / "training.csv")
-    speed = training[training["precision"] == "bf16-mixed"].set_index("model")["images_per_s_ratio"]
-    table = table.assign(latency=latency["FP32"], INT8=latency["INT8"], training=1 / speed)
+    latency = read("latency").pivot(index="model", columns="kind", values="times_teacher")
+    table = table.assign(latency=latency["FP32"], INT8=latency["INT8"], training=1 / training_speed())
     table.attrs["sets"] = ordered(sets, SETS)
     return table.loc[ordered(table.index, MODELS)]
 
@@ -198,12 +209,12 @@ def choices() -> str:
     table = choosing()
     cells = table.map(lambda value: "-" if pd.isna(value) else f"{value:.1f}")
     names = {"latency": "time of an image", "INT8": "with INT8", "training": "time of a training step"}
-    return plain(cells.rename(columns=METRICS | names))
+    return plain(cells.rename(columns=METRICS | names).reset_index())
 
 
-def mixed(csv: Path = DOCS / "results" / "mixed_defects.csv") -> str:
+def mixed() -> str:
     """What defects among the good training images cost, and how many of them are named."""
-    rows = pd.read_csv(csv).sort_values(["category", "share"], kind="stable")
+    rows = read("mixed_defects").sort_values(["category", "share"], kind="stable")
     table = pd.DataFrame(
         {
             "set": rows["category"],
@@ -215,12 +226,12 @@ def mixed(csv: Path = DOCS / "results" / "mixed_defects.csv") -> str:
             "defects among them": rows["named_mixed"],
         }
     )
-    return str(table.to_markdown(index=False, disable_numparse=True, colalign=["left", *["right"] * 6]))
+    return plain(table)
 
 
-def known_defects(csv: Path = DOCS / "results" / "known_defects.csv") -> str:
+def known_defects() -> str:
     """Accuracy on unseen defects, a row per number of known defects and a column per kind and metric."""
-    rows = pd.read_csv(csv).rename(columns=METRICS)
+    rows = read("known_defects").rename(columns=METRICS)
     metrics = [METRICS["image_AUROC"], METRICS["pixel_AUPRO"]]
     table = rows.pivot_table(index=["category", "known"], columns="tested", values=metrics)[metrics]
     table.columns = [f"{metric}, {kind}" for metric, kind in table.columns]
@@ -249,22 +260,13 @@ def markdown(table: pd.DataFrame, enough: dict[str, bool], spread: pd.DataFrame 
         cells.loc[best, column] = "**" + cells.loc[best, column] + "**"
     if spread is not None:
         cells += (100 * spread).map(lambda value: "" if pd.isna(value) else f" ± {value:.1f}").loc[cells.index]
-    cells = cells.rename_axis(columns=None).reset_index()
-    sides = ["left" if name in {"metric", "model", "set"} else "right" for name in cells.columns]
-    return str(cells.to_markdown(index=False, disable_numparse=True, colalign=sides))
+    return plain(cells.reset_index(), left=sum(name in {"metric", "model", "set"} for name in table.index.names))
 
 
 def pairs(runs: pd.DataFrame, row_and_column: list[str]) -> pd.DataFrame:
     """Image AUROC and AUPRO of each run in one cell, in percent."""
     metrics = runs.set_index(row_and_column)[["image_AUROC", "pixel_AUPRO"]]
     return metrics.map(lambda share: f"{100 * share:.1f}").agg(" / ".join, axis=1).unstack(fill_value="-")
-
-
-def plain(cells: pd.DataFrame) -> str:
-    """Cells of text in Markdown, the index as the first column."""
-    cells = cells.rename_axis(columns=None).reset_index()
-    sides = ["left", *["right"] * (cells.shape[1] - 1)]
-    return str(cells.to_markdown(index=False, disable_numparse=True, colalign=sides))
 
 
 def seeds(counts: pd.DataFrame) -> str:

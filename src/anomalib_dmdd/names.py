@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -73,16 +73,17 @@ def _options(parser: "ArgumentParser") -> set[str]:
 
 
 def _arguments(cls: type | None) -> set[str]:
-    """Arguments of a class, and of those that it passes further ones on to."""
-    from inspect import signature  # noqa: PLC0415  # of no use to a command without mistakes
+    from .models.base.checkpoints.checkpoint import arguments_of  # noqa: PLC0415  # of no use without mistakes
 
-    names: set[str] = set()
-    for base in cls.__mro__ if cls else ():
-        parameters = signature(base).parameters.values()
-        names |= {p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
-        if all(p.kind != p.VAR_KEYWORD for p in parameters):
-            break
-    return names
+    return set(arguments_of(cls)) if cls else set()
+
+
+def subclasses(cls: type) -> Iterator[type]:
+    """Direct and indirect subclasses of a class that are imported."""
+    subclass: type
+    for subclass in cls.__subclasses__():
+        yield subclass
+        yield from subclasses(subclass)
 
 
 def _classes() -> dict[str, type]:
@@ -92,10 +93,5 @@ def _classes() -> dict[str, type]:
     from lightning.pytorch.callbacks import Callback  # noqa: PLC0415
     from lightning.pytorch.loggers import Logger  # noqa: PLC0415
 
-    pending: list[type] = [AnomalibDataModule, AnomalibModule, Callback, Logger]
-    classes: dict[str, type] = {}
-    while pending:
-        subclasses: list[type] = pending.pop().__subclasses__()
-        classes |= {cls.__name__: cls for cls in subclasses}
-        pending += subclasses
-    return classes
+    bases = (AnomalibDataModule, AnomalibModule, Callback, Logger)
+    return {cls.__name__: cls for base in bases for cls in subclasses(base)}

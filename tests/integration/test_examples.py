@@ -1,6 +1,5 @@
 """Each script under ``examples/`` does on drawn parts what it says."""
 
-from collections.abc import Iterator
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -9,7 +8,6 @@ import pytest
 import torch
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-TESTED = {"train_on_your_folder", "compare_models", "export_openvino", "custom_post_processor", "sweep_threshold"}
 
 
 def load(name: str) -> ModuleType:
@@ -19,15 +17,6 @@ def load(name: str) -> ModuleType:
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Many are slower than one where others work, too."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +34,6 @@ def checkpoint(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
         image_size=64,
     )
     return path
-
-
-def test_every_example_is_tested() -> None:
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == TESTED
 
 
 def test_train_on_your_folder(checkpoint: Path) -> None:

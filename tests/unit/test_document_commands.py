@@ -47,7 +47,11 @@ def parse_script(words: list[str]) -> None:
     file = next((folder / words[0] for folder in (REPOSITORY, SOURCES) if (folder / words[0]).is_file()), None)
     assert file, f"there is no {words[0]}"
     source = file.read_text()
-    unknown = [word for word in words if word.startswith("--") and not re.search(rf"\b{word[2:]}\b", source)]
+    known = set(re.findall(r'add_argument\(\s*"--(\w+)"', source))
+    for function in re.findall(r"auto_cli\((\w+)\)", source):  # arguments with a default are options
+        signature = source.split(f"def {function}(")[1].split(") ->")[0]
+        known |= set(re.findall(r"^ +(\w+): .* = ", signature, re.MULTILINE))
+    unknown = [word for word in words if word.startswith("--") and word[2:] not in known]
     assert not unknown, f"{words[0]} has no {' '.join(unknown)}"
 
 

@@ -21,6 +21,8 @@ from lightning.pytorch import Trainer
 
 from anomalib_dmdd import data as _our_data  # noqa: F401  # makes the names known
 from anomalib_dmdd import models as _our_models  # noqa: F401
+from anomalib_dmdd.models.base.checkpoints.checkpoint import arguments_of
+from anomalib_dmdd.names import subclasses
 
 from .versions import code_version, images_version
 
@@ -99,11 +101,7 @@ def plan(settings: Namespace) -> list[Run]:
 
 def known(base: type) -> dict[str, type]:
     """Subclasses of ``base`` that can be built, by class name."""
-    found: dict[str, type] = {}
-    cls: type
-    for cls in base.__subclasses__():
-        found |= known(cls) | ({} if inspect.isabstract(cls) else {cls.__name__: cls})
-    return found
+    return {cls.__name__: cls for cls in subclasses(base) if not inspect.isabstract(cls)}
 
 
 def read_entry(base: type, class_path: str, init_args: Mapping[str, Any]) -> tuple[ArgumentParser, Namespace]:
@@ -129,7 +127,7 @@ def read_entry(base: type, class_path: str, init_args: Mapping[str, Any]) -> tup
         return parser, parser.parse_object({"entry": entry})
     except ArgumentError as error:
         cls = known(base).get(class_path.rpartition(".")[2])
-        names = [name for name in inspect.signature(cls).parameters if name not in given] if cls else []
+        names = [name for name in arguments_of(cls) if name not in given] if cls else []
         raise SettingsError(f"{class_path}: {error}\n  Arguments: {', '.join(names)}.") from error
 
 

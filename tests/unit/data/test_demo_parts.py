@@ -41,11 +41,11 @@ def test_layout_is_that_of_mvtec_ad(parts: DemoParts) -> None:
     count = {
         str(folder.relative_to(parts.root)): len(list(folder.glob("*.png"))) for folder in parts.root.glob("flange/*/*")
     }
-    assert count["flange/train/good"] >= 60
-    assert count["flange/test/good"] >= 20
-    assert len(KINDS) >= 3
+    assert count["flange/train/good"] == 60
+    assert count["flange/test/good"] == 20
+    assert len(KINDS) == 3
     for kind in KINDS:
-        assert count[f"flange/test/{kind}"] == count[f"flange/ground_truth/{kind}"] >= 10
+        assert count[f"flange/test/{kind}"] == count[f"flange/ground_truth/{kind}"] == 12
     assert (parts.root / "flange/ground_truth/chip/000_mask.png").is_file()
     assert read_picture(parts.root / "flange/train/good/000.png").shape == (3, 256, 256)
 

@@ -71,6 +71,9 @@ class DistillationPostProcessor(PostProcessor):
         for name in ("image_sensitivity", "pixel_sensitivity"):
             if not 0 <= (value := getattr(self, name)) <= 1:
                 raise ValueError(f"post_processor: {name} must be from 0 to 1, got {value}.")
+        for name in ("image", "pixel"):  # Anomalib's range of scores; NaN would make equal states look different
+            getattr(self, f"{name}_min").fill_(0)
+            getattr(self, f"{name}_max").fill_(1)
         self.sigma = sigma
         self.top_k = int(top_k)
         self.normal_quantile = normal_quantile
@@ -209,7 +212,7 @@ class DistillationPostProcessor(PostProcessor):
         outputs.pred_score, outputs.anomaly_map = bounded(outputs.pred_score), bounded(outputs.anomaly_map)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Set thresholds and range from the scores of all processes.
+        """Set thresholds from the scores of all processes.
 
         Every process must get here and make the same calls, whatever its own images are. The few batches of a sanity
         check before the training set nothing.
@@ -237,10 +240,6 @@ class DistillationPostProcessor(PostProcessor):
                 f"post_processor: the lowest image score is {lowest:.4g}, but normalisation and thresholds start at 0. "
                 "Let image_score return scores that are not negative."
             )
-        if self.enable_normalization and len(scores.image):
-            for name, values in (("image", scores.image), ("pixel", torch.cat([scores.lowest, scores.highest]))):
-                getattr(self, f"{name}_min").copy_(values.min())
-                getattr(self, f"{name}_max").copy_(values.max())
         if self.enable_thresholding:
             image, pixel = self._thresholds(scores)
             self._image_threshold.copy_(image)

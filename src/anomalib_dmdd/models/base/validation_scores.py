@@ -16,7 +16,7 @@ class ScoredBatch(NamedTuple):
 
     Attributes:
         paths: Path of each image; None where the data has no paths.
-        statistics: Image score, label, highest and lowest pixel of the map of each image ``(N, 4)``.
+        statistics: Image score, label and highest pixel of the map of each image ``(N, 3)``.
         maps: Anomaly maps ``(N, H * W)``; None without masks.
         masks: Anomalous pixels ``(N, H * W)``; None without masks.
     """
@@ -35,7 +35,7 @@ class ScoredBatch(NamedTuple):
         paths = getattr(batch, "image_path", None)
         return cls(
             [None] * len(scores) if paths is None else [str(path) for path in paths],
-            torch.stack([scores, labels, maps.amax(1), maps.amin(1)], dim=1),
+            torch.stack([scores, labels, maps.amax(1)], dim=1),
             None if batch.gt_mask is None else maps,
             None if batch.gt_mask is None else batch.gt_mask.flatten(1).bool(),
         )
@@ -59,7 +59,6 @@ class ValidationScores:
         image: Image scores ``(N,)``.
         labels: Whether each image is anomalous ``(N,)``.
         highest: Highest pixel of each map ``(N,)``.
-        lowest: Lowest pixel of each map ``(N,)``.
         broken: Paths of the images whose scores are not finite.
     """
 
@@ -69,13 +68,13 @@ class ValidationScores:
         all_paths = gather_objects(own_paths)
         seen = {path for paths in all_paths[: _rank()] for path in paths if path is not None}
         first = [path not in seen for path in own_paths]
-        statistics = _concatenate([batch.statistics for batch in batches], (0, 4), device)
+        statistics = _concatenate([batch.statistics for batch in batches], (0, 3), device)
         finite = statistics.isfinite().all(1)
         self.broken = [
             str(path) for paths in gather_objects(list(compress(own_paths, _both(first, ~finite)))) for path in paths
         ]
         keep = torch.tensor(_both(first, finite), dtype=torch.bool, device=device)
-        self.image, labels, self.highest, self.lowest = _gather(statistics[keep]).unbind(1)
+        self.image, labels, self.highest = _gather(statistics[keep]).unbind(1)
         self.labels = labels.bool()
         split = torch.split(keep, [len(batch.paths) for batch in batches])
         pairs = list(zip(batches, split, strict=True))

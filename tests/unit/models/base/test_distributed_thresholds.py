@@ -41,13 +41,13 @@ def batch(names: str) -> ImageBatch:
 
 
 def thresholds(names: str) -> dict[str, torch.Tensor]:
-    """The buffers of a post-processor after a validation of these images, in batches of two."""
+    """The thresholds of a post-processor after a validation of these images, in batches of two."""
     post_processor = DistillationPostProcessor(sigma=0)
     post_processor.on_validation_epoch_start(None, None)
     for start in range(0, len(names), 2):
         post_processor.on_validation_batch_end(None, None, batch(names[start : start + 2]))
     post_processor.on_validation_epoch_end(SimpleNamespace(sanity_checking=False), None)
-    return dict(post_processor.named_buffers())
+    return {name: value for name, value in post_processor.named_buffers() if name.endswith("threshold")}
 
 
 def work(rank: int, folder: Path) -> None:

@@ -3,7 +3,7 @@
 import inspect
 import logging
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from anomalib.post_processing import PostProcessor
 
 from anomalib_dmdd.models.base.tiles import describe_tiles
 from anomalib_dmdd.models.components import Tiler
+from anomalib_dmdd.names import subclasses
 
 from .asked_settings import same
 
@@ -104,10 +105,10 @@ def arguments_of(cls: type) -> dict[str, inspect.Parameter]:
     found: dict[str, inspect.Parameter] = {}
     for base in cls.__mro__:
         if "__init__" in vars(base):
-            parameters = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]  # without self
-            kinds = {parameter.kind for parameter in parameters}
-            found = {parameter.name: parameter for parameter in parameters} | found
-            if inspect.Parameter.VAR_KEYWORD not in kinds:
+            _, *parameters = inspect.signature(vars(base)["__init__"]).parameters.values()  # the first is self
+            named = (one for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD))
+            found = {one.name: one for one in named} | found
+            if all(one.kind != one.VAR_KEYWORD for one in parameters):
                 break
     return found
 
@@ -143,7 +144,7 @@ def _adopt_post_processor(model: "CheckpointMixin", path: str) -> None:
     if current is None or _path(type(current)) == path:
         return
     # Only classes that are imported already: a checkpoint must not decide which code runs.
-    known = (type(None), PostProcessor, *_subclasses(PostProcessor))
+    known = (type(None), PostProcessor, *subclasses(PostProcessor))
     cls = next((cls for cls in known if _path(cls) == path), None)
     if cls is None or type(current).__module__.partition(".")[0] != __name__.partition(".")[0]:
         raise ValueError(
@@ -157,13 +158,6 @@ def _adopt_post_processor(model: "CheckpointMixin", path: str) -> None:
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         replaced = [model.post_processor if callback is current else callback for callback in callbacks]
         callbacks[:] = [callback for callback in replaced if callback is not None]
-
-
-def _subclasses(cls: type) -> Iterator[type]:
-    subclass: type
-    for subclass in cls.__subclasses__():
-        yield subclass
-        yield from _subclasses(subclass)
 
 
 def _path(cls: type) -> str:

@@ -12,9 +12,9 @@ THRESHOLDS_KEY = "anomalib_dmdd_thresholds"
 
 
 def forget_thresholds(post_processor: nn.Module | None) -> None:
-    """Leave a post-processor without thresholds and range of scores, as before the first validation."""
+    """Leave a post-processor without thresholds, as before the first validation."""
     if isinstance(post_processor, PostProcessor):
-        for name in ("_image_threshold", "_pixel_threshold", "image_min", "image_max", "pixel_min", "pixel_max"):
+        for name in ("_image_threshold", "_pixel_threshold"):
             getattr(post_processor, name).fill_(math.nan)
 
 

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from anomalib_dmdd.models.base.checkpoints.checkpoint_file import keeps_a_model
 from anomalib_dmdd.models.base.post_processor import DistillationPostProcessor
+from anomalib_dmdd.models.base.quantization import evenly_spaced
 from anomalib_dmdd.models.base.run_folder import new_file
 from anomalib_dmdd.models.base.validation_scores import gather_objects
 from anomalib_dmdd.models.components import evaluation_mode
@@ -69,9 +70,8 @@ def _scores(
 ) -> Iterator[ImageScore]:
     """Score the images of this process."""
     trainer = model.trainer
-    count = min(LIMIT, len(data.train_data))
-    chosen = [index * len(data.train_data) // count for index in range(count)]
-    images = data.train_data.subsample(chosen[trainer.global_rank :: trainer.world_size])
+    chosen = evenly_spaced(data.train_data, LIMIT)
+    images = chosen.subsample([*range(trainer.global_rank, len(chosen), trainer.world_size)])
     images.augmentations = data.val_augmentations  # what a tested image passes, and no more
     if transform := getattr(model.pre_processor, "transform", None):
         data._update_subset_augmentations(images, data.val_augmentations, transform)  # noqa: SLF001  # resizes
