@@ -13,7 +13,7 @@ from lightning import LightningDataModule, seed_everything
 from small_models import build
 from torch.utils.data import DataLoader
 
-from anomalib_dmdd.models.base import split
+from anomalib_dmdd.models.base import trained_images
 
 EngineFactory = Callable[..., Engine]
 WARNING = "images to validate or test with were trained on"
@@ -43,14 +43,16 @@ def test_another_split_is_noticed(
         second = engine(max_epochs=2, limit_train_batches=2)
         getattr(second, command)(model=build("Dskd"), datamodule=other, **checkpoint)
         assert WARNING in caplog.text, command
-    resumed = torch.load(second.best_model_path, weights_only=True)[split.IMAGES_KEY].tolist()
-    assert {split.number(path) for path in other.train_data.samples["image_path"]} < set(resumed), "and the first ones"
+    resumed = torch.load(second.best_model_path, weights_only=True)[trained_images.IMAGES_KEY].tolist()
+    assert {trained_images.number(path) for path in other.train_data.samples["image_path"]} < set(resumed), (
+        "and the first ones"
+    )
 
 
 def test_processes_that_split_differently_are_refused(
     folder: Callable[..., Folder], engine: EngineFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(split, "gather_objects", lambda own: [own, [*own[:2], "another test"]])
+    monkeypatch.setattr(trained_images, "gather_objects", lambda own: [own, [*own[:2], "another test"]])
     with pytest.raises(ValueError, match="data: the processes have split the images differently"):
         engine(max_steps=1).fit(build("Dskd"), datamodule=folder(seed=0))
 
@@ -62,7 +64,8 @@ def test_a_folder_is_known_elsewhere(folder: Callable[..., Folder], tmp_path: Pa
     for data in (first, other, copy):
         data.setup()
     digests = [
-        [split.digest_of(getattr(data, f"{name}_data")) for name in split.SPLITS] for data in (first, other, copy)
+        [trained_images.digest_of(getattr(data, f"{name}_data")) for name in trained_images.SPLITS]
+        for data in (first, other, copy)
     ]
     assert digests[0] == digests[2], "as on two machines"
     assert digests[0][0] != digests[1][0]

@@ -47,16 +47,16 @@ from .reports.time_left import TimeLeft
 from .reports.training_images import report_training_images
 from .run_folder import make_latest_a_link, share_run_folder
 from .schedule import with_warmup_cosine
-from .split import SplitMixin
 from .tested_images import refuse_tested_defects
-from .tiles import TilesMixin
+from .tiles import check_tiles, check_trained_tiles
+from .trained_images import numbers_of, refuse_unequal_splits, warn_of_trained
 from .trainer_checks import refuse_callbacks, refuse_precision, refuse_used_trainer
 from .visualizer import VerdictVisualizer
 
 logger = logging.getLogger(__name__)
 
 
-class DistillationMixin(CheckpointMixin, ExportMixin, InputSizeMixin, TilesMixin, SplitMixin):
+class DistillationMixin(ExportMixin, InputSizeMixin, CheckpointMixin):  # type: ignore[misc]  # to_onnx, as in Anomalib
     """Mixin for models that must also be direct subclasses of ``AnomalibModule``.
 
     Attributes:
@@ -102,7 +102,7 @@ class DistillationMixin(CheckpointMixin, ExportMixin, InputSizeMixin, TilesMixin
         LightningModule.trainer.fset(self, trainer)  # type: ignore[attr-defined]
 
     def setup(self, stage: str) -> None:
-        """Ensure that there are validation images, and that no checkpoint is truncated."""
+        """Refuse trainers that would spoil the run, share its folder, and ensure that there are validation images."""
         super().setup(stage)
         share_run_folder(self.trainer)
         refuse_precision(self.trainer)
@@ -116,12 +116,16 @@ class DistillationMixin(CheckpointMixin, ExportMixin, InputSizeMixin, TilesMixin
         """Load the teacher's weights, and the textures and known defects of simulated anomalies, once.
 
         Raises:
-            ValueError: If the network is in evaluation mode, or a known defect is also a validation or test image.
+            ValueError: If the network is in evaluation mode, the processes have split the images differently, tiles do
+                not fit, or a known defect is also a validation or test image.
         """
         if not self.model.training:
             raise ValueError("The network is in evaluation mode, in which it cannot learn. Call model.train() first.")
         refuse_used_trainer(self.trainer, self.threshold_age.weights)  # in `setup` it has an older `ckpt_path`
         super().on_fit_start()
+        refuse_unequal_splits(self.trainer)
+        warn_of_trained(self.trainer, self.trained_on, "val", "test")
+        check_tiles(self)
         self.trained_with = training_facts(getattr(self.trainer, "datamodule", None), self.model.tiler)
         self.model.load_pretrained()
         if (values := normalization_of(self.pre_processor)) is not None:
@@ -144,8 +148,9 @@ class DistillationMixin(CheckpointMixin, ExportMixin, InputSizeMixin, TilesMixin
             )
 
     def on_train_start(self) -> None:
-        """Set the length if an optimiser of the user did not, and report replaced augmentation."""
+        """Set the default length if an overridden ``configure_optimizers`` has not, and note the training images."""
         super().on_train_start()
+        self.trained_on |= numbers_of(self.trainer, "train")
         self._take_default_length()
         if self.augmentation is not None and self._own_augmentations():
             rank_zero_only(logger.info)("The augmentations of the data module replace those of the model.")
@@ -174,6 +179,26 @@ class DistillationMixin(CheckpointMixin, ExportMixin, InputSizeMixin, TilesMixin
         super().on_train_end()
         if self.check_training_images:
             report_training_images(self)
+
+    def on_validation_start(self) -> None:
+        """Refuse tiles that do not fit, and warn of images that were trained on; a training has done that before."""
+        super().on_validation_start()
+        check_trained_tiles(self)
+        if self.trainer.state.fn == TrainerFn.VALIDATING:
+            warn_of_trained(self.trainer, self.trained_on, "val")
+
+    def on_test_start(self) -> None:
+        """Refuse tiles that do not fit, and warn of old thresholds and of images that were trained on."""
+        super().on_test_start()
+        check_trained_tiles(self)
+        self.warn_of_thresholds()
+        warn_of_trained(self.trainer, self.trained_on, "test")
+
+    def on_predict_start(self) -> None:
+        """Refuse tiles that do not fit, and warn of old thresholds."""
+        super().on_predict_start()
+        check_trained_tiles(self)
+        self.warn_of_thresholds()
 
     @property
     def training_progress(self) -> float:
@@ -269,8 +294,11 @@ class DistillationMixin(CheckpointMixin, ExportMixin, InputSizeMixin, TilesMixin
 
     @property
     def trainer_arguments(self) -> dict[str, Any]:
-        """No sanity validation, because it would set thresholds for an untrained model."""
-        self._resumed_from = None  # the Engine asks once a command, so only the test within the same command sees it
+        """No sanity validation, because it would set thresholds for an untrained model.
+
+        Anomalib's Engine asks once a command; a checkpoint that an earlier command resumed is forgotten then.
+        """
+        self._resumed_from = None
         return {"num_sanity_val_steps": 0}
 
     @property

@@ -1,11 +1,11 @@
 """Checks of models that see images in tiles, as Anomalib's ``TilerConfigurationCallback`` sets them."""
 
-from collections.abc import Mapping
-from typing import Any
-
-from lightning.pytorch import LightningModule
+from typing import TYPE_CHECKING
 
 from anomalib_dmdd.models.components import Tiler
+
+if TYPE_CHECKING:
+    from .mixin import DistillationMixin
 
 
 def describe_tiles(tiler: Tiler | None) -> str:
@@ -19,77 +19,45 @@ def describe_tiles(tiler: Tiler | None) -> str:
     return f"{size}{overlap}{border}{mode}"
 
 
-class TilesMixin(LightningModule):
-    """Mixin that refuses tiles which do not fit.
+def check_trained_tiles(model: "DistillationMixin") -> None:
+    """Check the tiles, also against those of the training, whose thresholds fit no others.
 
-    It looks at the start of a run, when a checkpoint has restored the size of the images.
-
-    Attributes:
-        model: The network, which holds the tiler.
-        input_size: Height and width of the images.
-        trained_with: Facts of the training; ``tiles`` describes them.
+    Raises:
+        ValueError: If they do not fit, or are not those of the training.
     """
+    check_tiles(model)
+    trained, found = model.trained_with.get("tiles", "none"), describe_tiles(model.model.tiler)
+    if "trained" in model.trained_with and found != trained:
+        raise ValueError(
+            f"tiles: the model was trained with {trained}, but has {found} now. Its thresholds do not fit. "
+            "Pass the same TilerConfigurationCallback as in the training, for example with --config tiles.yaml."
+        )
 
-    model: Any
-    input_size: tuple[int, int] | None
-    trained_with: Mapping[str, str]
 
-    def on_fit_start(self) -> None:
-        """Refuse tiles that do not fit."""
-        super().on_fit_start()
-        self._check_tiles()
+def check_tiles(model: "DistillationMixin") -> None:
+    """Refuse tiles that the network cannot process, or that are larger than the images.
 
-    def on_validation_start(self) -> None:
-        """Refuse tiles that do not fit, or are not those of the training."""
-        super().on_validation_start()
-        self._check_trained_tiles()
+    A checkpoint must have restored the size of the images before.
 
-    def on_test_start(self) -> None:
-        """Refuse tiles that do not fit, or are not those of the training."""
-        super().on_test_start()
-        self._check_trained_tiles()
-
-    def on_predict_start(self) -> None:
-        """Refuse tiles that do not fit, or are not those of the training."""
-        super().on_predict_start()
-        self._check_trained_tiles()
-
-    def _check_trained_tiles(self) -> None:
-        """Check the tiles, also against those of the training, whose thresholds fit no others.
-
-        Raises:
-            ValueError: If they do not fit, or are not those of the training.
-        """
-        self._check_tiles()
-        trained, found = self.trained_with.get("tiles", "none"), describe_tiles(self.model.tiler)
-        if "trained" in self.trained_with and found != trained:
-            raise ValueError(
-                f"tiles: the model was trained with {trained}, but has {found} now. Its thresholds do not fit. "
-                "Pass the same TilerConfigurationCallback as in the training, for example with --config tiles.yaml."
-            )
-
-    def _check_tiles(self) -> None:
-        """Refuse tiles that the network cannot process, or that are larger than the images.
-
-        Raises:
-            ValueError: If height or width of a tile does not fit.
-        """
-        if (tiler := self.model.tiler) is None:
-            return
-        tile, divisor = (tiler.tile_size_h, tiler.tile_size_w), self.model.size_divisor
-        if any(side % divisor for side in tile):
-            raise ValueError(
-                f"tile_size: {tile} does not fit. {type(self).__name__} with this backbone needs a height and a width "
-                f"that are multiples of {divisor}."
-            )
-        border = tiler.remove_border_count
-        if border and any(s > t - 2 * border for s, t in zip((tiler.stride_h, tiler.stride_w), tile, strict=True)):
-            raise ValueError(
-                f"remove_border_count: without {border} pixels at their borders, the tiles leave stripes where nothing "
-                f"is found. Choose a stride of at most {min(tile) - 2 * border}."
-            )
-        if self.input_size and any(side < part for side, part in zip(self.input_size, tile, strict=True)):
-            raise ValueError(
-                f"tile_size: {tile} is larger than the images, which are resized to {tuple(self.input_size)}. Choose "
-                "smaller tiles, or larger images with --model.image_size."
-            )
+    Raises:
+        ValueError: If height or width of a tile does not fit.
+    """
+    if (tiler := model.model.tiler) is None:
+        return
+    tile, divisor = (tiler.tile_size_h, tiler.tile_size_w), model.model.size_divisor
+    if any(side % divisor for side in tile):
+        raise ValueError(
+            f"tile_size: {tile} does not fit. {type(model).__name__} with this backbone needs a height and a width "
+            f"that are multiples of {divisor}."
+        )
+    border = tiler.remove_border_count
+    if border and any(s > t - 2 * border for s, t in zip((tiler.stride_h, tiler.stride_w), tile, strict=True)):
+        raise ValueError(
+            f"remove_border_count: without {border} pixels at their borders, the tiles leave stripes where nothing "
+            f"is found. Choose a stride of at most {min(tile) - 2 * border}."
+        )
+    if model.input_size and any(side < part for side, part in zip(model.input_size, tile, strict=True)):
+        raise ValueError(
+            f"tile_size: {tile} is larger than the images, which are resized to {tuple(model.input_size)}. Choose "
+            "smaller tiles, or larger images with --model.image_size."
+        )

@@ -8,6 +8,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 
 from anomalib_dmdd.models.base.finite import FiniteGuard
+from anomalib_dmdd.models.base.trained_images import store_numbers, stored_numbers
 from anomalib_dmdd.models.components import DistillationModel
 
 from .asked_settings import AskedSettings
@@ -21,10 +22,12 @@ class CheckpointMixin(LastModelMixin):
     Attributes:
         written_by: Version of this package that wrote the loaded checkpoint, if one was loaded.
         trained_with: Facts of the training.
+        trained_on: Numbers of the images of this and all former trainings.
     """
 
     written_by: str | None = None
     trained_with: Mapping[str, str]
+    trained_on: frozenset[int] = frozenset()
     model: DistillationModel
     pre_processor: nn.Module | None
     input_size: tuple[int, int] | None
@@ -60,6 +63,7 @@ class CheckpointMixin(LastModelMixin):
         getattr(self, "_finite", FiniteGuard()).check_weights(self.model)  # without a run there is no loss to judge
         super().on_save_checkpoint(checkpoint)
         checkpoint[CHECKPOINT_KEY] = describe(self)
+        store_numbers(checkpoint, self.trained_on)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the settings of the checkpoint, or refuse it.
@@ -67,12 +71,13 @@ class CheckpointMixin(LastModelMixin):
         Raises:
             ValueError: If the checkpoint contradicts what the user asked for.
         """
-        if self.keeps_trained(checkpoint):
+        if self.put_trained_weights_back(checkpoint):
             return
         trainer = self._trainer
         resume = trainer is not None and trainer.training
         asked, size = AskedSettings(self), self.input_size
         restore_settings(self, checkpoint, resume=resume)
+        self.trained_on = stored_numbers(checkpoint)
         super().on_load_checkpoint(checkpoint)
         asked.keep_transforms(self)
         if self.input_size != size and (resume or asked.own_pre_processor):

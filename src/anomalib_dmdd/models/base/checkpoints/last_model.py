@@ -148,16 +148,6 @@ class LastModelMixin(LightningModule):
             self.on_train_end()
             point_latest_here(self.trainer)
 
-    def on_test_start(self) -> None:
-        """Warn of thresholds that are missing or old."""
-        super().on_test_start()
-        self.warn_of_thresholds()
-
-    def on_predict_start(self) -> None:
-        """Warn of thresholds that are missing or old."""
-        super().on_predict_start()
-        self.warn_of_thresholds()
-
     def to_torch(self, *args: Any, **kwargs: Any) -> Path:
         """Export as Anomalib does, and warn of thresholds that are missing or old."""
         self.warn_of_thresholds()
@@ -183,8 +173,12 @@ class LastModelMixin(LightningModule):
             self.threshold_age = self.threshold_age.trained(trainer.global_step)
         self.threshold_age.save(checkpoint)
 
-    def keeps_trained(self, checkpoint: dict[str, Any]) -> bool:
-        """Whether this is the test of ``Engine.train``; the trained weights then replace the loaded ones."""
+    def put_trained_weights_back(self, checkpoint: dict[str, Any]) -> bool:
+        """In the test of ``Engine.train``, replace the weights of a checkpoint by those just trained.
+
+        Returns:
+            Whether this is such a test.
+        """
         trainer = self._trainer
         if not (self._resumed_from and trainer and trainer.testing and trainer.ckpt_path == self._resumed_from):
             return False
