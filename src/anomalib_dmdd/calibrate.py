@@ -13,7 +13,7 @@ from anomalib_dmdd.inspector import rescale
 from anomalib_dmdd.models.base import DistillationPostProcessor
 from anomalib_dmdd.models.base.checkpoints.checkpoint_file import save_complete
 from anomalib_dmdd.models.base.reports.images import UNREADABLE
-from anomalib_dmdd.models.base.thresholds import alarms_above, images_needed
+from anomalib_dmdd.models.base.thresholds import alarms_above, images_needed, percent
 from anomalib_dmdd.trained_model import load_trained
 
 
@@ -80,6 +80,8 @@ def calibrate(args: argparse.Namespace) -> None:
         ValueError: If the checkpoint cannot be used.
     """
     model, checkpoint = load_trained(args.checkpoint)
+    if not model.post_processor.enable_thresholding:
+        raise ValueError(f"{args.checkpoint} was trained with enable_thresholding=False, so it takes no thresholds.")
     old = thresholds(model.post_processor)
     data = images(args)
     engine = Engine(logger=False, default_root_dir=args.out.parent, devices=1)
@@ -131,4 +133,4 @@ def report_alarms(good: Tensor, defective: Tensor, threshold: float, post_proces
     found = f"{flagged[0]} of {len(defective)} defective and " if len(defective) else ""
     print(f"They flag {found}{flagged[1]} of {len(good)} good images{at}.")
     rough = "" if len(good) >= images_needed(quantile) else "; few images make this a rough guess"
-    print(f"Expect {about} {100 * alarms:.2g} % of good images to be flagged{rough}.")
+    print(f"Expect {about} {percent(alarms)} % of good images to be flagged{rough}.")

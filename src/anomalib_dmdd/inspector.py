@@ -107,7 +107,7 @@ class Inspector:
         network = read_network(core, Path(model))
         self.facts = read_facts(network)
         if self.facts.get("scores") == "raw":
-            raise ValueError(f"The scores of {model} are raw. Export the model with enable_normalization=True.")
+            raise ValueError(f"The scores of {model} are raw. Export the model with a post-processor that normalises.")
         self._pixel_to_image = squared_ratio(self.facts)
         untrained = math.isnan(float(self.facts.get("image_threshold", 0)))
         own = 1.0 if untrained else 1.0 - float(self.facts.get("image_sensitivity", 0.5))

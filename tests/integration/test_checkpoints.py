@@ -108,6 +108,23 @@ class Bordered(DistillationPostProcessor):
         return (*super()._checkpoint_config_keys, "border")
 
 
+@pytest.mark.parametrize(
+    ("name", "argument", "value"),
+    [
+        ("Dmdd", "anomaly_map_mode", "sum"),
+        ("Dskd", "embedding_input", "teacher"),
+        ("Bikd", "backbone", "wide_resnet50_2"),
+        ("Bikd", "layers", ["blocks.0", "blocks.1"]),
+    ],
+)
+def test_a_load_in_python_refuses_a_contradicting_argument(
+    name: str, argument: str, value: object, checkpoints: dict[str, Path]
+) -> None:
+    load = getattr(anomalib_dmdd, name).load_from_checkpoint
+    with pytest.raises(ValueError, match=rf"{argument}: the checkpoint was trained with .* was asked for"):
+        load(checkpoints[name], **{argument: value}, pre_trained=False)
+
+
 @pytest.mark.parametrize(("trained", "given"), [(8, 8), ((4, 8), [4, 8]), (torch.ones(2), torch.ones(2))])
 def test_a_post_processor_with_arguments_comes_back(
     trained: object, given: object, parts: DemoParts, engine: EngineFactory

@@ -124,6 +124,11 @@ def test_a_size_without_pixels(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_scores_without_a_post_processor_are_called_raw() -> None:
+    assert build("Bikd", post_processor=False).facts()["scores"] == "raw"
+    assert build("Bikd").facts()["scores"] == "normalized"
+
+
 def test_bikd_exports_without_its_anchor(parts: DemoParts, engine: Callable[..., Engine], tmp_path: Path) -> None:
     model = build("Bikd")
     engine(max_steps=1).fit(model, datamodule=parts)

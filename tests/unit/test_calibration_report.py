@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_models import build
 
+from anomalib_dmdd import calibrate
 from anomalib_dmdd.calibrate import parse, report
 from anomalib_dmdd.models.base import DistillationPostProcessor
 
@@ -60,6 +62,16 @@ def test_folders_that_overlap_are_refused(
 def test_the_new_checkpoint_may_lie_beside_the_images(tmp_path: Path) -> None:
     out = tmp_path / "new.ckpt"
     assert parse(["model.ckpt", "--data", str(tmp_path), "--out", str(out)]).out == out
+
+
+def test_a_model_that_takes_no_thresholds_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = build("Dskd", post_processor=DistillationPostProcessor(enable_thresholding=False))
+    monkeypatch.setattr(calibrate, "load_trained", lambda _: (model, {}))
+    assert calibrate.main(["model.ckpt", "--data", str(tmp_path), "--out", str(tmp_path / "new.ckpt")]) == 2
+    assert "it takes no thresholds" in capsys.readouterr().err
+    assert not (tmp_path / "new.ckpt").exists()
 
 
 @pytest.mark.parametrize(("sensitivity", "before"), [(0.0, 1.0), (0.5, float("nan")), (0.5, 0.0)])

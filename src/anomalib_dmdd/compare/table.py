@@ -206,6 +206,11 @@ def _cells(means: pd.DataFrame, spreads: pd.DataFrame, among: Collection[str], *
     return marked
 
 
+def _escaped(label: object) -> str:
+    return str(label).replace("|", "\\|")
+
+
 def _table(title: str, cells: pd.DataFrame) -> str:
+    cells = cells.rename(index=_escaped, columns=_escaped)
     align = ["left", *("right" for _ in cells.columns)]
     return "" if cells.empty else f"## {title}\n\n{cells.to_markdown(disable_numparse=True, colalign=align)}"

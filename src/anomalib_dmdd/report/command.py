@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         images = draw_all(table, folder)
         data = {
             "title": f"{args.results}: {len(images)} images",
-            "command": COMMAND,
+            "command": "" if (table["raw_score"] == table["score"]).all() else COMMAND,  # it refuses raw scores
             "threshold": float(table["threshold"].iloc[0]),
             "thresholds": different_thresholds(table),
             "images": images,

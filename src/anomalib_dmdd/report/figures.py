@@ -84,12 +84,14 @@ def draw_histogram(scores: Mapping[str, NDArray[np.float64]], threshold: float) 
         scores: Scores ``(N,)`` of each folder, from 0 to 1 unless they are raw.
         threshold: Threshold of images, in the unit of the scores.
     """
-    top = max(1.0, threshold, *(values.max() for values in scores.values()))
+    has_threshold = np.isfinite(threshold)  # raw scores may have none
+    top = max(1.0, threshold if has_threshold else 0.0, *(values.max() for values in scores.values()))
     figure = Figure((7, 3.6), layout="constrained")
     axis = figure.subplots()
     labels = [f"{name}: {(values > threshold).sum()} of {len(values)} above" for name, values in scores.items()]
     axis.hist(list(scores.values()), bins=40, range=(0, top), stacked=True, label=labels)
-    axis.axvline(threshold, color="black", linestyle="--", label=f"threshold {threshold:.3f}")
+    if has_threshold:
+        axis.axvline(threshold, color="black", linestyle="--", label=f"threshold {threshold:.3f}")
     axis.set(xlim=(0, top), xlabel="score", ylabel="images")
     axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     legend = axis.legend(fontsize=8, frameon=False)

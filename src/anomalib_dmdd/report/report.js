@@ -106,6 +106,7 @@ function setThreshold(value) {
   threshold = Math.min(TOP, Math.max(0, value));
   $("slider").value = threshold;
   if (document.activeElement !== $("number")) $("number").value = +threshold.toFixed(6);
+  document.querySelector(".command").hidden = !data.command;
   $("command").value = `${data.command} --threshold ${+threshold.toFixed(6)}`;
   update();
 }

@@ -12,7 +12,8 @@ import pandas as pd
 EXPLAINED = "explained.csv"
 """Table of the pictures of ``anomalib-dmdd explain``."""
 NEEDED = ("file", "score")
-OPTIONAL = {"known_anomalous": None, "mask": None, "raw_threshold": None, "threshold": 0.5, "pixel_threshold": 0.5}
+OPTIONAL: dict[str, float | None] = {"known_anomalous": None, "mask": None, "raw_score": None, "raw_threshold": None}
+OPTIONAL |= {"threshold": 0.5, "pixel_threshold": 0.5}
 
 
 def find_runs(results: Path) -> tuple[dict[str, Path], list[Path]]:
@@ -67,9 +68,10 @@ def read_run(folder: Path) -> pd.DataFrame:
     for name, value in OPTIONAL.items():
         if name not in table:
             table[name] = value
-    missing = {"threshold": math.inf, "pixel_threshold": math.inf}  # of raw scores
-    reported: pd.DataFrame = table.replace(missing, 1.0)
-    return reported
+    # Raw scores without a threshold: nothing is called defective.
+    table["threshold"] = table["threshold"].replace(math.inf, max(1.0, table["score"].max()))
+    table["pixel_threshold"] = table["pixel_threshold"].replace(math.inf, 1.0)
+    return table
 
 
 def _read_table(path: Path) -> pd.DataFrame:

@@ -148,6 +148,13 @@ def test_markdown_marks_the_best_and_shows_the_spread(plan_of: PlanOf) -> None:
     assert "What failed" not in text
 
 
+def test_a_label_cannot_break_a_table(plan_of: PlanOf) -> None:
+    rows = ROWS.assign(model=ROWS["model"].replace("Slow", "Slow|wide"))
+    lines = [line for line in markdown(*plan_of(rows), ENVIRONMENT).splitlines() if line.startswith("| Slow")]
+    assert lines
+    assert all(line.startswith(r"| Slow\|wide ") for line in lines)
+
+
 def test_no_winner_with_two_seeds(plan_of: PlanOf) -> None:
     runs, rows = plan_of(ROWS)
     text = markdown(runs, rows, ENVIRONMENT)

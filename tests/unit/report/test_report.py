@@ -235,6 +235,23 @@ def test_an_infinite_score_is_the_highest_of_a_page(results: Path) -> None:
     assert "Infinity" not in (results / "report.html").read_text()
 
 
+def test_raw_scores_without_a_threshold_are_called_good_and_get_no_command(results: Path) -> None:
+    table = results / "Bikd/tile/v0/predictions.csv"
+    assert main([str(results / "Bikd/tile/v0")]) == 0
+    assert "inspector.py" in data_of(results / "Bikd/tile/v0/report.html")["command"]
+    write_table(table, **pd.read_csv(table).assign(score=[1.7, 1.4], raw_score=[1.7, 1.4], threshold=np.inf))
+    assert main([str(results / "Bikd/tile/v0")]) == 0
+    data = data_of(results / "Bikd/tile/v0/report.html")
+    assert data["threshold"] >= max(image["score"] for image in data["images"])
+    assert not data["command"]
+
+
+def test_the_histogram_of_raw_scores_without_a_threshold_has_no_line() -> None:
+    (axis,) = draw_histogram({"new": np.array([2.0, 3.0, 4.0])}, np.inf).axes
+    assert axis.get_xlim() == (0, 4)
+    assert not axis.lines
+
+
 def test_the_histogram_shows_raw_scores_above_one() -> None:
     (axis,) = draw_histogram({"new": np.array([2.0, 3.0, 4.0])}, 3.0).axes
     assert sum(bar.get_height() for bar in axis.patches) == 3

@@ -61,8 +61,7 @@ class ExportMixin(nn.Module):
         for name in ("image_threshold", "pixel_threshold", "image_sensitivity", "pixel_sensitivity"):
             if hasattr(self.post_processor, name):
                 facts[name] = f"{float(getattr(self.post_processor, name)):.8g}"
-        if (normalized := getattr(self.post_processor, "enable_normalization", None)) is not None:
-            facts["scores"] = "normalized" if normalized else "raw"
+        facts["scores"] = "normalized" if getattr(self.post_processor, "enable_normalization", False) else "raw"
         return facts
 
     def _refuse_tiles(self) -> None:

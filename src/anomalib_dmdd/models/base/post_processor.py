@@ -15,7 +15,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from .evaluator import bounded
-from .thresholds import alarms_above, expected_false_alarms, images_needed, separating_threshold
+from .thresholds import alarms_above, expected_false_alarms, images_needed, percent, separating_threshold
 from .validation_scores import ScoredBatch, ValidationScores
 
 logger = logging.getLogger(__name__)
@@ -284,11 +284,11 @@ class DistillationPostProcessor(PostProcessor):
         self._say_once(
             logging.WARNING,
             "The validation set holds no anomalies, so the thresholds are the %g quantile of the scores of its %d "
-            "normal images. Expect about %.2g %% of good images to be flagged%s. Set post_processor.normal_quantile "
+            "normal images. Expect about %s %% of good images to be flagged%s. Set post_processor.normal_quantile "
             "or the sensitivities for another rate.",
             quantile,
             images,
-            100 * self.expected_alarms(scores.image, float(threshold)),
+            percent(self.expected_alarms(scores.image, float(threshold))),
             f"; this is a rough guess, {images} images are few for that quantile" if is_rough else "",
         )
         return threshold, scores.highest.quantile(quantile)

@@ -37,6 +37,16 @@ def separating_threshold(scores: Tensor, labels: Tensor) -> Tensor:
     return (lowest_anomalous + below.max()) / 2 if below.numel() else JUST_BELOW * lowest_anomalous
 
 
+def percent(share: float) -> str:
+    """A share in percent, with two digits below ten percent.
+
+    Example:
+        >>> [percent(share) for share in (0.0123, 0.295, 1)]
+        ['1.2', '30', '100']
+    """
+    return f"{100 * share:.2g}" if share < 0.1 else f"{100 * share:.0f}"  # noqa: PLR2004
+
+
 def expected_false_alarms(images: int, quantile: float) -> float:
     """Expected share of new good images above a quantile of good scores.
 

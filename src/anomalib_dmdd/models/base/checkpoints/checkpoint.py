@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .checkpoint_mixin import CheckpointMixin
 
 CHECKPOINT_KEY = "anomalib_dmdd"
-"""Where a checkpoint holds this: plain strings, so that it loads with ``weights_only=True``."""
+"""Where a checkpoint holds this: plain values, so that it loads with ``weights_only=True``."""
 
 logger = logging.getLogger(__name__)
 
@@ -39,14 +39,16 @@ def own_version() -> str:
         return "unknown"
 
 
-def describe(model: "CheckpointMixin") -> dict[str, str]:
-    """Class names of a model and its parts, and the facts of its training."""
+def describe(model: "CheckpointMixin") -> dict[str, Any]:
+    """Class names of a model and its parts, the arguments that they were built with, and facts of the training."""
     return {
         **model.trained_with,
         "version": own_version(),
         "model": type(model).__name__,
         "network": type(model.model).__name__,
         "post_processor": _path(type(model.post_processor)),
+        # Lightning's load_from_checkpoint replaces those that it keeps by what the user passes.
+        "arguments": {name: model.hparams[name] for name in STRUCTURE if name in model.hparams},
     }
 
 
@@ -77,7 +79,7 @@ def restore_settings(model: "CheckpointMixin", checkpoint: Mapping[str, Any], *,
         raise ValueError(f"The checkpoint holds {trained}, but the model to load it into is {type(model).__name__}.")
     model.written_by = found.get("version", "an earlier version")
     model.trained_with = {name: found[name] for name in ("dataset", "trained", "tiles") if name in found}
-    _adopt_arguments(model, checkpoint["hyper_parameters"], resume=resume)
+    _adopt_arguments(model, checkpoint["hyper_parameters"] | found.get("arguments", {}), resume=resume)
     _adopt_post_processor(model, found["post_processor"])
 
 

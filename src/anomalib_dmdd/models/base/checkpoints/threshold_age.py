@@ -64,12 +64,13 @@ class ThresholdAge:
         if post_processor.image_threshold.isnan():
             return (
                 "The model has no threshold, because no validation has set one. Scores and maps rank images and "
-                "pixels, but 0.5 has no meaning, and nothing is labelled as anomalous. Validate the model with good "
-                "images, better with some defective ones too."
+                "pixels, but 0.5 has no meaning, and nothing is labelled as anomalous. Set thresholds from good "
+                "images, better with some defective ones too: anomalib-dmdd calibrate CHECKPOINT --data GOOD"
             )
         if self.thresholds is not None and not self.is_current:
             return (
                 f"The thresholds are older than the weights: they were set at step {self.thresholds}, but the weights "
-                f"are those of step {self.weights}. Labels and masks may be wrong until the model is validated again."
+                f"are those of step {self.weights}. Labels and masks may be wrong. Go on with the training, or set new "
+                "thresholds: anomalib-dmdd calibrate CHECKPOINT --data GOOD"
             )
         return None
