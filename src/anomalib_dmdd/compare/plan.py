@@ -1,4 +1,4 @@
-"""From settings to runs; unknown names and wrong types are reported before the first run starts."""
+"""From settings to runs; unknown names and wrong types are reported before any run."""
 
 import hashlib
 import inspect

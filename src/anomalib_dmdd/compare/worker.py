@@ -178,7 +178,7 @@ def main(folder: Path) -> int:
 
 
 def end_with_parent() -> None:
-    """Wait until the launcher closes the input, and end this process, so that a killed comparison leaves none."""
+    """End this process when the launcher ends, which closes its input."""
     sys.stdin.read()
     os._exit(1)
 

@@ -102,7 +102,7 @@ class DistillationMixin(ExportMixin, InputSizeMixin, CheckpointMixin):  # type: 
         LightningModule.trainer.fset(self, trainer)  # type: ignore[attr-defined]
 
     def setup(self, stage: str) -> None:
-        """Refuse trainers that would spoil the run, share its folder, and ensure that there are validation images."""
+        """Refuse trainers that would spoil the run, and prepare its folder, checkpoints and validation images."""
         super().setup(stage)
         share_run_folder(self.trainer)
         refuse_precision(self.trainer)
@@ -181,14 +181,14 @@ class DistillationMixin(ExportMixin, InputSizeMixin, CheckpointMixin):  # type: 
             report_training_images(self)
 
     def on_validation_start(self) -> None:
-        """Refuse tiles that do not fit, and warn of images that were trained on; a training has done that before."""
+        """Refuse tiles that do not fit, and warn of trained images; a training has done that before."""
         super().on_validation_start()
         check_trained_tiles(self)
         if self.trainer.state.fn == TrainerFn.VALIDATING:
             warn_of_trained(self.trainer, self.trained_on, "val")
 
     def on_test_start(self) -> None:
-        """Refuse tiles that do not fit, and warn of old thresholds and of images that were trained on."""
+        """Refuse tiles that do not fit, and warn of old thresholds and of trained images."""
         super().on_test_start()
         check_trained_tiles(self)
         self.warn_of_thresholds()

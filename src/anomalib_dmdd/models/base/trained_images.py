@@ -39,7 +39,7 @@ def refuse_unequal_splits(trainer: Trainer) -> None:
 
 
 def numbers_of(trainer: Trainer, *splits: str) -> frozenset[int]:
-    """Numbers of the images of these splits, which tell images apart by path and size of their files."""
+    """Numbers of the images of these splits, from path and size of their files."""
     return frozenset(number(path) for split in splits for path in paths_of(_images(trainer, split)))
 
 
