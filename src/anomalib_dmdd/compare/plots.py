@@ -31,7 +31,7 @@ def plot_accuracy(means: pd.DataFrame, spreads: pd.DataFrame, path: Path) -> Non
         axis.set(xlim=(low, 100 + 0.22 * (100 - low)), xticks=[low, (low + 100) / 2, 100])
         axis.set_title(METRICS[name], fontsize=10)
     axes[0, 0].invert_yaxis()
-    figure.supxlabel("per cent; axes start at different values", fontsize=8)
+    figure.supxlabel("percent; axes start at different values", fontsize=8)
     _save(figure, path)
 
 

@@ -11,7 +11,7 @@ from .plan import Run
 
 MIN_SEEDS = 3  # fewer say too little about the spread to call a model the best
 
-# Measured columns in the CSV file and their headings. Metrics and exports are fractions there and per cent elsewhere.
+# Measured columns in the CSV file and their headings. Metrics and exports are fractions there and percent elsewhere.
 METRICS = {
     "image_AUROC": "image AUROC",
     "image_F1Score": "image F1",
@@ -90,7 +90,7 @@ def summarise(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _numbers(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows that succeeded, accuracies in per cent."""
+    """Rows that succeeded, accuracies in percent."""
     numbers: pd.DataFrame = rows[rows["status"] == "ok"].astype(dict.fromkeys(COLUMNS, float))
     numbers[PERCENT] *= 100
     return numbers

@@ -181,7 +181,7 @@ class DistillationMixin(ExportMixin, InputSizeMixin, CheckpointMixin):  # type: 
             report_training_images(self)
 
     def on_validation_start(self) -> None:
-        """Refuse tiles that do not fit, and warn of trained images; a training has done that before."""
+        """Refuse tiles that do not fit, and warn of images that were trained on."""
         super().on_validation_start()
         check_trained_tiles(self)
         if self.trainer.state.fn == TrainerFn.VALIDATING:

@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING
 
-from anomalib_dmdd.models.components import Tiler
-
 if TYPE_CHECKING:
+    from anomalib.data.utils.tiler import Tiler
+
     from .mixin import DistillationMixin
 
 
-def describe_tiles(tiler: Tiler | None) -> str:
+def describe_tiles(tiler: "Tiler | None") -> str:
     """Height and width of tiles, and what differs from tiles side by side."""
     if tiler is None:
         return "none"

@@ -6,7 +6,7 @@ from .distance import cosine_distance, geometric_mean, self_weighted_mean, sum_o
 from .embedding import BottleneckEmbedding
 from .masks import ANOMALOUS_CELL, anomalous_area, masked_mean
 from .matching import matching_distance
-from .model import DistillationModel, Tiler, evaluation_mode
+from .model import DistillationModel, evaluation_mode
 from .normalizer import DistanceNormalizer
 from .residual import conv_bn
 from .students import DecoderStudent, EncoderStudent
@@ -21,7 +21,6 @@ __all__ = [
     "EncoderStudent",
     "MixedBatchNorm2d",
     "Teacher",
-    "Tiler",
     "anomalous_area",
     "check_choice",
     "conv_bn",

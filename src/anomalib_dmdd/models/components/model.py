@@ -3,29 +3,15 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from .teacher import Teacher
 
-
-class Tiler(Protocol):
-    """What tiles images: the ``Tiler`` of Anomalib."""
-
-    tile_size_h: int
-    tile_size_w: int
-    stride_h: int
-    stride_w: int
-    remove_border_count: int
-    mode: str
-
-    def tile(self, image: Tensor) -> Tensor:
-        """Tiles ``(N * T, C, h, w)`` of images ``(N, C, H, W)``."""
-
-    def untile(self, tiles: Tensor) -> Tensor:
-        """Images ``(N, C, H, W)`` of tiles ``(N * T, C, h, w)``."""
+if TYPE_CHECKING:
+    from anomalib.data.utils.tiler import Tiler
 
 
 @contextmanager
@@ -57,7 +43,7 @@ class DistillationModel(nn.Module, ABC):
             with masks needs those of the tiles, see :meth:`tiled`.
     """
 
-    tiler: Tiler | None = None
+    tiler: "Tiler | None" = None
 
     def __init__(self, teacher: Teacher) -> None:
         super().__init__()

@@ -12,12 +12,13 @@ import torch
 from anomalib.post_processing import PostProcessor
 
 from anomalib_dmdd.models.base.tiles import describe_tiles
-from anomalib_dmdd.models.components import Tiler
 from anomalib_dmdd.names import subclasses
 
 from .asked_settings import same
 
 if TYPE_CHECKING:
+    from anomalib.data.utils.tiler import Tiler
+
     from .checkpoint_mixin import CheckpointMixin
 
 CHECKPOINT_KEY = "anomalib_dmdd"
@@ -40,7 +41,7 @@ def own_version() -> str:
 
 
 def describe(model: "CheckpointMixin") -> dict[str, Any]:
-    """Class names of a model and its parts, the arguments that they were built with, and facts of the training."""
+    """Class names and arguments of a model, and facts of its training."""
     return {
         **model.trained_with,
         "version": own_version(),
@@ -52,7 +53,7 @@ def describe(model: "CheckpointMixin") -> dict[str, Any]:
     }
 
 
-def training_facts(datamodule: object, tiler: Tiler | None) -> dict[str, str]:
+def training_facts(datamodule: object, tiler: "Tiler | None") -> dict[str, str]:
     """Name of the training set, the date of today, and the tiles."""
     names = [getattr(datamodule, name, None) for name in ("name", "category")]
     tiles = {} if tiler is None else {"tiles": describe_tiles(tiler)}
