@@ -3,10 +3,11 @@
 import argparse
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pandas as pd
 from anomalib.data import ImageBatch, ImageItem, MVTecAD
 from anomalib.engine import Engine
 from anomalib.metrics import AUPRO, AUROC
@@ -15,8 +16,44 @@ from anomalib.models import AnomalibModule
 Item = TypeVar("Item")
 
 
+def parser_of(description: str | None, models: Sequence[str]) -> argparse.ArgumentParser:
+    """A parser of the category and the settings of its trainings."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("category", type=Path, help="folder of a category in the layout of MVTec AD")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--model", default="Dmdd", choices=models)
+    parser.add_argument("--backbone", default="resnet18.tv_in1k")
+    parser.add_argument("--image_size", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--precision", default="bf16-mixed")
+    return parser
+
+
+def settings_of(args: argparse.Namespace) -> dict[str, Any]:
+    """Columns that name the settings of a training."""
+    names = ("model", "backbone", "category", "image_size", "precision", "steps")
+    return {name: getattr(args, name) for name in names} | {"category": args.category.name}
+
+
+def run_missing(csv: Path, runs: Iterable[dict[str, Any]], rows_of: Callable[[dict[str, Any]], Any]) -> None:
+    """Run what a table lacks, and add its rows.
+
+    Args:
+        csv: The table, made if it is missing.
+        runs: Columns that name each run.
+        rows_of: Does a run, and returns the further columns of each of its rows.
+    """
+    csv.parent.mkdir(parents=True, exist_ok=True)
+    for run in runs:
+        if csv.exists() and tuple(run.values()) in set(pd.read_csv(csv)[[*run]].itertuples(index=False, name=None)):
+            continue
+        rows = pd.DataFrame([run | row for row in rows_of(run)])
+        rows.to_csv(csv, index=False, mode="a", header=not csv.exists())
+        print(rows.to_string(index=False))
+
+
 def evenly_spaced(items: Sequence[Item], count: int) -> list[Item]:
-    """So many of the items, in their order.
+    """``count`` evenly spaced items, in their order.
 
     Raises:
         ValueError: If there are fewer.

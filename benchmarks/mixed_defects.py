@@ -10,31 +10,22 @@ measured again.
 
 import argparse
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from held_out import accuracy, copy_without, evenly_spaced, train_and_predict
+from held_out import accuracy, copy_without, evenly_spaced, parser_of, run_missing, settings_of, train_and_predict
 from lightning import seed_everything
 
 import anomalib_dmdd
 
-RUN = ["model", "backbone", "category", "image_size", "precision", "steps", "held_out", "share", "seed"]
-"""Columns that name a run."""
-
 
 def arguments() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("category", type=Path, help="folder of a category in the layout of MVTec AD")
+    parser = parser_of(__doc__, ["Dmdd", "Dskd", "Bikd"])
     parser.add_argument("--shares", type=float, nargs="+", default=[0, 0.05, 0.1], help="of the training images")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--model", default="Dmdd", choices=["Dmdd", "Dskd", "Bikd"])
-    parser.add_argument("--backbone", default="resnet18.tv_in1k")
-    parser.add_argument("--image_size", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--precision", default="bf16-mixed")
     parser.add_argument("--out", type=Path, default=Path("results/mixed_defects"))
     args = parser.parse_args()
     if not (args.category / "train" / "good").is_dir():
@@ -70,10 +61,10 @@ def mix(args: argparse.Namespace, share: float, seed: int) -> tuple[Path, set[st
     return root, added
 
 
-def train_and_test(args: argparse.Namespace, share: float, seed: int) -> dict[str, Any]:
-    """One training and its row."""
-    root, added = mix(args, share, seed)
-    seed_everything(seed, workers=True)
+def train_and_test(args: argparse.Namespace, run: dict[str, Any]) -> list[dict[str, Any]]:
+    """One training and its result."""
+    root, added = mix(args, run["share"], run["seed"])
+    seed_everything(run["seed"], workers=True)
     model = getattr(anomalib_dmdd, args.model)(
         backbone=args.backbone, image_size=args.image_size, visualizer=False, evaluator=False
     )
@@ -86,29 +77,15 @@ def train_and_test(args: argparse.Namespace, share: float, seed: int) -> dict[st
         "named": int(scores["stands_out"].sum()),
         "named_mixed": int((scores["stands_out"] & scores["mixed"]).sum()),
     }
-    run = dict(zip(RUN, run_key(args, share, seed), strict=True))
-    return run | accuracy(items) | named | {"train_seconds": seconds}
-
-
-def run_key(args: argparse.Namespace, share: float, seed: int) -> tuple[Any, ...]:
-    """Values of the columns that name a run."""
-    training = (args.model, args.backbone, args.category.name, args.image_size, args.precision, args.steps)
-    return (*training, max(counts(args).values()), share, seed)
+    return [accuracy(items) | named | {"train_seconds": seconds}]
 
 
 def main() -> None:
     """Run what is left to do, and add a row for each run."""
     args = arguments()
-    args.out.mkdir(parents=True, exist_ok=True)
-    csv = args.out / "mixed_defects.csv"
-    done = set(pd.read_csv(csv)[RUN].itertuples(index=False, name=None)) if csv.exists() else set()
-    for seed in args.seeds:
-        for share in args.shares:
-            if run_key(args, share, seed) in done:
-                continue
-            row = pd.DataFrame([train_and_test(args, share, seed)])
-            row.to_csv(csv, index=False, mode="a", header=not csv.exists())
-            print(row.to_string(index=False))
+    fixed = settings_of(args) | {"held_out": max(counts(args).values())}
+    runs = [fixed | {"share": share, "seed": seed} for seed in args.seeds for share in args.shares]
+    run_missing(args.out / "mixed_defects.csv", runs, partial(train_and_test, args))
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def numbers_of(trainer: Trainer, *splits: str) -> frozenset[int]:
 
 
 def warn_of_trained(trainer: Trainer, trained_on: frozenset[int], *splits: str) -> None:
-    """Warn of images of these splits that were trained on, as a split without a seed gives them."""
+    """Warn of images of these splits that were trained on."""
     images = numbers_of(trainer, *splits)
     if found := len(images & trained_on):
         rank_zero_only(logger.warning)(
