@@ -65,15 +65,17 @@ def _launch(run: Run, folder: Path, *, keep_weights: bool, watch: Callable[[str]
     folder.mkdir()
     (folder / "run.json").write_text(json.dumps(asdict(run), indent=2))
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(run.threads))
-    with (folder / "log.txt").open("w") as log:
-        process = subprocess.Popen(  # noqa: S603  # this program itself
+    with (
+        (folder / "log.txt").open("w") as log,
+        subprocess.Popen(  # noqa: S603  # this program itself
             [sys.executable, "-m", "anomalib_dmdd.compare.worker", str(folder)],
             stdin=subprocess.PIPE,  # closed when this process ends, however it does: the other then ends, too
             stdout=log,
             stderr=subprocess.STDOUT,
             env=os.environ | threads,
             start_new_session=True,  # Ctrl-C reaches this process only, which then stops the other with its workers
-        )
+        ) as process,
+    ):
         try:
             while process.poll() is None:
                 watch(_read(folder / "stage"))

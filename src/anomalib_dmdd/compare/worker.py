@@ -179,7 +179,7 @@ def main(folder: Path) -> int:
 
 def end_with_parent() -> None:
     """End this process when the launcher ends, which closes its input."""
-    sys.stdin.read()
+    os.read(0, 1)  # not sys.stdin, whose lock would disturb the end of a finished run
     os._exit(1)
 
 
