@@ -23,6 +23,7 @@ A document marks the place of a table with ``<!-- table: NAME -->`` and ``<!-- e
 - ``choosing``: accuracy, time of an image and of a training step, a row per model
 - ``backbones`` and ``refused``: backbones that were tried, and those that cannot be used
 - ``mixed``: what defects among the good training images cost, and how many are named
+- ``rounded``: trainings before and after the coordinates of mild augmentation became exact
 - ``known_defects``: accuracy on unseen defects, with and without known ones
 """
 
@@ -242,6 +243,15 @@ def known_defects() -> str:
     return markdown(table, dict.fromkeys(table.columns, False))
 
 
+def rounded() -> str:
+    """Trainings before and after the coordinates of mild augmentation became exact, a row for each."""
+    rows = read("rounded").rename(columns={"category": "set", "image_size": "size"})
+    keys = ["model", "set", "size", "steps", "seed"]
+    cells = rows.set_index([*keys, "places"])[[*METRICS]].map(lambda share: f"{100 * share:.1f}")
+    table = cells.agg(" / ".join, axis=1).unstack(sort=False)[["rounded", "exact"]]
+    return plain(table.reset_index(), left=2)
+
+
 def markdown(table: pd.DataFrame, enough: dict[str, bool], spread: pd.DataFrame | None = None) -> str:
     """Turn shares into percent with one decimal, the best of a column in bold where it has enough seeds.
 
@@ -295,7 +305,13 @@ def tables() -> dict[str, str]:
         | {f"baselines_{size}": baselines(size) for size in (128, 256)}
         | {"training": training(), "large": large(), "lengths": lengths(), "reached": reached()}
         | {"choosing": choices(), "sizes": sizes(), "mixed": mixed(), "backbones": backbones(), "refused": refused()}
-        | {"latency": latency(), "counters": counters(), "exports": exports(), "known_defects": known_defects()}
+        | {
+            "rounded": rounded(),
+            "latency": latency(),
+            "counters": counters(),
+            "exports": exports(),
+            "known_defects": known_defects(),
+        }
     )
 
 
