@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from filelock import FileLock
 from jsonargparse import ArgumentParser, Namespace
-from jsonargparse.typing import PositiveInt
+from jsonargparse.typing import NonNegativeInt, PositiveInt
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -63,7 +63,7 @@ def parse(arguments: Sequence[str]) -> Namespace:
     add("--data.category", type=list[str] | None, help="one or more; by default the category of the data module")
     add("--data.init_args", type=Arguments, default={}, help="other arguments; short form: --data.root FOLDER")
     add("--backbones", type=list[str], default=[], help="run each model that has a backbone with each of these")
-    add("--seeds", type=list[int], default=[0], help="a best model is named from three seeds on")
+    add("--seeds", type=list[NonNegativeInt], default=[0], help="a best model is named from three seeds on")
     add("--trainer", type=Arguments, default={}, help="Lightning Trainer arguments, e.g. --trainer.max_steps 100")
     add("--image_size", type=PositiveInt, default=256, help="height and width in pixels that every model sees")
     add("--accelerator", type=str, default="auto", help="where training, testing and torch timing happen")

@@ -124,6 +124,7 @@ data:
         "--models Padim --image_size 0",
         "--models Padim --openvino FP8",
         "--models Padim --seeds",
+        "--models Padim --seeds -1",
         "--seeds 1",
         "--modles Padim",
     ],
