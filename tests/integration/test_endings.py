@@ -244,6 +244,18 @@ def test_an_error_in_the_last_validation_does_not_cost_the_model(parts: DemoPart
     assert kept(run)["anomalib_dmdd_thresholds"] == {"weights": 4, "thresholds": 4}
 
 
+def test_a_validation_of_a_checkpoint_says_that_its_thresholds_are_lost(
+    parts: DemoParts, engine: EngineFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    (run := engine(max_epochs=1, **SHORT)).fit(model := build("Dskd"), datamodule=parts)
+    with caplog.at_level("INFO"):
+        engine(max_epochs=2, **SHORT).fit(build("Dskd"), datamodule=parts, ckpt_path=run.best_model_path)
+        engine(**SHORT).validate(model, datamodule=parts)
+        assert "are lost" not in caplog.text
+        engine(**SHORT).validate(build("Dskd"), datamodule=parts, ckpt_path=run.best_model_path)
+    assert f"anomalib-dmdd calibrate {run.best_model_path} --data" in caplog.text
+
+
 def folder_of(images: int, demo_root: Path, target: Path, **settings: Any) -> Folder:
     """A data module with so many good images and nothing else."""
     (target / "good").mkdir(parents=True)

@@ -112,10 +112,16 @@ class LastModelMixin(LightningModule):
         self._outdated = saved_this_step(self.trainer)
 
     def on_validation_epoch_end(self) -> None:
-        """Note that the post-processor has just set the thresholds."""
+        """Note that the post-processor has just set the thresholds; those for a checkpoint are not saved there."""
         super().on_validation_epoch_end()
         if not self.trainer.sanity_checking:
             self.threshold_age = self.threshold_age.validated()
+        if self.trainer.state.fn == TrainerFn.VALIDATING and self.trainer.ckpt_path:
+            rank_zero_only(logger.info)(
+                "The new thresholds are lost when this program ends. To keep such thresholds: "
+                "anomalib-dmdd calibrate %s --data GOOD",
+                self.trainer.ckpt_path,
+            )
 
     def on_train_epoch_end(self) -> None:
         """Validate the last model before it is saved, however the training comes to its end."""
