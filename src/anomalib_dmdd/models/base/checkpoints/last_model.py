@@ -112,7 +112,7 @@ class LastModelMixin(LightningModule):
         self._outdated = saved_this_step(self.trainer)
 
     def on_validation_epoch_end(self) -> None:
-        """Note that the post-processor has just set the thresholds; those for a checkpoint are not saved there."""
+        """Note that the post-processor has just set the thresholds."""
         super().on_validation_epoch_end()
         if not self.trainer.sanity_checking:
             self.threshold_age = self.threshold_age.validated()
