@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -43,7 +43,10 @@ def suggestion(message: str, options: Iterable[str] = ()) -> str:
     if argument := re.search(r"class_path '\S*?(\w+)':\s+Option '(\w+)' is not accepted", message):
         if kind := BEFORE_ITS_CLASS.get(argument[1]):
             return f"\n\n{kind}.{argument[2]} came before {kind}. Write {kind} NAME first, then its options."
-        given, known = argument[2], _arguments(_classes().get(argument[1]))  # not of an optimiser
+        from .classes import arguments_of  # noqa: PLC0415  # of no use to a command without mistakes
+
+        cls = _classes().get(argument[1])  # not of an optimiser
+        given, known = argument[2], set(arguments_of(cls)) if cls else set()
     elif option := re.search(r"Unrecognized arguments:.*?--([^\s=]+)|does not accept option '([\w.]+)'", message):
         given, known = f"--{option[1] or option[2]}", set(options)
     elif unresolved := re.findall(r"dot import path string: (\S+)", message):
@@ -72,26 +75,14 @@ def _options(parser: "ArgumentParser") -> set[str]:
     return {name for name in names if name.startswith("--") and not name.endswith((".help", "+"))}
 
 
-def _arguments(cls: type | None) -> set[str]:
-    from .models.base.checkpoints.checkpoint import arguments_of  # noqa: PLC0415  # of no use without mistakes
-
-    return set(arguments_of(cls)) if cls else set()
-
-
-def subclasses(cls: type) -> Iterator[type]:
-    """Direct and indirect subclasses of a class that are imported."""
-    subclass: type
-    for subclass in cls.__subclasses__():
-        yield subclass
-        yield from subclasses(subclass)
-
-
 def _classes() -> dict[str, type]:
     """All models, data modules, callbacks and loggers that are imported, by name."""
     from anomalib.data import AnomalibDataModule  # noqa: PLC0415  # the command has imported all of them
     from anomalib.models import AnomalibModule  # noqa: PLC0415
     from lightning.pytorch.callbacks import Callback  # noqa: PLC0415
     from lightning.pytorch.loggers import Logger  # noqa: PLC0415
+
+    from .classes import subclasses  # noqa: PLC0415
 
     bases = (AnomalibDataModule, AnomalibModule, Callback, Logger)
     return {cls.__name__: cls for base in bases for cls in subclasses(base)}

@@ -21,8 +21,7 @@ from lightning.pytorch import Trainer
 
 from anomalib_dmdd import data as _our_data  # noqa: F401  # makes the names known
 from anomalib_dmdd import models as _our_models  # noqa: F401
-from anomalib_dmdd.models.base.checkpoints.checkpoint import arguments_of
-from anomalib_dmdd.names import subclasses
+from anomalib_dmdd.classes import arguments_of, subclasses
 
 from .versions import code_version, images_version
 

@@ -179,7 +179,8 @@ class DistillationPostProcessor(PostProcessor):
         if (broken := ~batch.pred_score.isfinite()).any():
             paths = getattr(batch, "image_path", None) or ["an image"] * len(broken)
             logger.warning(
-                "Scores are not finite, called defective: %s", ", ".join(map(str, compress(paths, broken.tolist())))
+                "Scores are not finite, reported as the highest: %s",
+                ", ".join(map(str, compress(paths, broken.tolist()))),
             )
         super().post_process_batch(batch)
 

@@ -1,6 +1,5 @@
 """Facts in a checkpoint about its model, and what happens if they differ."""
 
-import inspect
 import logging
 import pickle
 from collections.abc import Mapping
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from anomalib.post_processing import PostProcessor
 
+from anomalib_dmdd.classes import arguments_of, subclasses
 from anomalib_dmdd.models.base.tiles import describe_tiles
-from anomalib_dmdd.names import subclasses
 
 from .asked_settings import same
 
@@ -101,19 +100,6 @@ def refuse_other_model(cls: type, path: object) -> None:
     found = checkpoint.get(CHECKPOINT_KEY, {}).get("model")
     if found is not None and found not in [base.__name__ for base in cls.__mro__]:
         raise ValueError(f"The checkpoint holds {found}, but the model to load it into is {cls.__name__}.")
-
-
-def arguments_of(cls: type) -> dict[str, inspect.Parameter]:
-    """Arguments that a class takes, with those that its bases take as ``**kwargs``."""
-    found: dict[str, inspect.Parameter] = {}
-    for base in cls.__mro__:
-        if "__init__" in vars(base):
-            _, *parameters = inspect.signature(vars(base)["__init__"]).parameters.values()  # the first is self
-            named = (one for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD))
-            found = {one.name: one for one in named} | found
-            if all(one.kind != one.VAR_KEYWORD for one in parameters):
-                break
-    return found
 
 
 def _adopt_arguments(model: "CheckpointMixin", trained: Mapping[str, Any], *, resume: bool) -> None:
