@@ -1,6 +1,6 @@
 """Variants of the models that undo or add one choice, for development.py; each takes the arguments of its model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -18,10 +18,14 @@ from anomalib_dmdd.models.components import (
     DistanceNormalizer,
     EncoderStudent,
     MixedBatchNorm2d,
+    matching_distance,
 )
 from anomalib_dmdd.models.dmdd.loss import DmddLoss, DmddLossParts
 from anomalib_dmdd.models.dmdd.torch_model import Decouple, DmddFeatures
 from anomalib_dmdd.synthesis import MildAugmentation
+
+WARM_UP, REST = 0.05, 0.9
+"""Shares of the training after which the rates have risen, and after which some variants learn no more."""
 
 
 class _Changed:
@@ -84,6 +88,11 @@ def with_full_guidance(model: Dmdd) -> None:
 def with_median(model: Dmdd) -> None:
     """A map is divided by its median where that is above the limit of normal images."""
     model.model.normalizer = _MedianNormalizer(model.model.normalizer.limit.numel())
+
+
+def with_relaxed_loss(model: Dmdd) -> None:
+    """In NGM, the nine tenths of the positions that match best count a tenth, after Dinomaly."""
+    model.loss = _RelaxedLoss()
 
 
 def with_noise_on_the_features(model: Dmdd) -> None:
@@ -242,6 +251,56 @@ class DmddWithWeightDecay(Dmdd):
         return self.with_warmup_cosine(torch.optim.AdamW(groups, betas=(0.5, 0.999), weight_decay=0.0))
 
 
+class DmddWithFloor(Dmdd):
+    """DMDD whose rates do not fall below a share of the highest ones.
+
+    After 90 % of the training they are zero: at full rate the batch statistics would lag behind the weights.
+
+    Args:
+        floor: The share; 1 is a constant rate.
+        **arguments: Those of the model.
+    """
+
+    def __init__(self, floor: float = 1.0, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.floor = floor
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """The optimiser of the model, but for the rates."""
+        config: OptimizerLRSchedulerConfig = super().configure_optimizers()
+        scheduler = config["lr_scheduler"]["scheduler"]
+        scheduler.lr_lambdas = [self._above(factor) for factor in scheduler.lr_lambdas]
+        return config
+
+    def _above(self, factor: Callable[[int], float]) -> Callable[[int], float]:
+        def above(step: int) -> float:
+            if self.training_progress >= REST:
+                return 0.0
+            return factor(step) if self.training_progress < WARM_UP else max(self.floor, factor(step))
+
+        return above
+
+
+class DmddWithAverage(DmddWithFloor):
+    """DMDD with a constant rate, and a moving average of the weights in place of the decay.
+
+    The average stands in after 90 % of the training.
+    """
+
+    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        """Average, and put the average in place."""
+        super().on_train_batch_end(*args, **kwargs)
+        weights = [weight.data for weight in self.model.parameters() if weight.requires_grad]
+        if not hasattr(self, "_average"):
+            self._average, self._stands = [weight.clone() for weight in weights], False
+        if self.training_progress < REST:
+            steps = 0.1 * self.trainer.global_step / self.training_progress
+            torch._foreach_lerp_(self._average, weights, max(1 / steps, 1 / (1 + self.trainer.global_step)))
+        elif not self._stands:
+            torch._foreach_copy_(weights, self._average)
+            self._stands = True
+
+
 class BikdForwardOnly(Bikd):
     """BiKD whose teacher does not learn, a plain reverse distillation."""
 
@@ -260,6 +319,7 @@ CHANGES = {
         without_guidance,
         with_full_guidance,
         with_median,
+        with_relaxed_loss,
         with_noise_on_the_features,
         with_stronger_augmentation,
         with_stronger_geometry,
@@ -293,6 +353,9 @@ CHANGES = {
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "Dmdd with late guidance": {"class_path": "variants.DmddWithLateGuidance"},
+    "Dmdd with a constant rate": {"class_path": "variants.DmddWithFloor", "init_args": {"floor": 1.0}},
+    "Dmdd with a fifth of the rate at the end": {"class_path": "variants.DmddWithFloor", "init_args": {"floor": 0.2}},
+    "Dmdd with averaged weights": {"class_path": "variants.DmddWithAverage"},
     "Dmdd with weight decay": {"class_path": "variants.DmddWithWeightDecay"},
     "Bikd forward only": {"class_path": "variants.BikdForwardOnly"},
 }
@@ -321,6 +384,22 @@ class _FlatLoss(DmddLoss):
 
         terms = super().forward(features, mask)
         guided, plain = flat(features.anomalous_normality), flat(features.normality)
+        return terms._replace(ngm=self.guidance * guided + (2 - self.guidance) * plain)
+
+
+class _RelaxedLoss(DmddLoss):
+    def forward(self, features: DmddFeatures, mask: Tensor) -> DmddLossParts:
+        def relaxed(branch: Sequence[Tensor]) -> Tensor:
+            means = []
+            for normality, teacher in zip(branch, features.teacher, strict=True):
+                distances = matching_distance(normality, teacher).flatten()
+                weights = torch.full_like(distances, 0.1)
+                weights[distances.detach().topk(max(1, len(distances) // 10), sorted=False).indices] = 1.0
+                means.append((weights * distances).sum() / weights.sum())
+            return torch.stack(means).sum()
+
+        terms = super().forward(features, mask)
+        guided, plain = relaxed(features.anomalous_normality), relaxed(features.normality)
         return terms._replace(ngm=self.guidance * guided + (2 - self.guidance) * plain)
 
 
