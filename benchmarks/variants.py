@@ -25,7 +25,7 @@ from anomalib_dmdd.models.dmdd.torch_model import Decouple, DmddFeatures
 from anomalib_dmdd.synthesis import MildAugmentation
 
 WARM_UP, REST = 0.05, 0.9
-"""Shares of the training after which the rates have risen, and after which some variants learn no more."""
+"""Shares of the training after which the rates have risen, and after which a variant learns no more."""
 
 
 class _Changed:
@@ -251,54 +251,51 @@ class DmddWithWeightDecay(Dmdd):
         return self.with_warmup_cosine(torch.optim.AdamW(groups, betas=(0.5, 0.999), weight_decay=0.0))
 
 
-class DmddWithFloor(Dmdd):
-    """DMDD whose rates do not fall below a share of the highest ones.
-
-    After 90 % of the training they are zero: at full rate the batch statistics would lag behind the weights.
-
-    Args:
-        floor: The share; 1 is a constant rate.
-        **arguments: Those of the model.
-    """
-
-    def __init__(self, floor: float = 1.0, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self.floor = floor
+class DmddWithMomentum(Dmdd):
+    """DMDD whose Adam averages gradients over about ten steps, not two."""
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """The optimiser of the model, but for the rates."""
+        """The optimiser of DMDD, but for its first beta."""
         config: OptimizerLRSchedulerConfig = super().configure_optimizers()
-        scheduler = config["lr_scheduler"]["scheduler"]
-        scheduler.lr_lambdas = [self._above(factor) for factor in scheduler.lr_lambdas]
+        for group in config["optimizer"].param_groups:
+            group["betas"] = (0.9, 0.999)
         return config
 
-    def _above(self, factor: Callable[[int], float]) -> Callable[[int], float]:
-        def above(step: int) -> float:
-            if self.training_progress >= REST:
-                return 0.0
-            return factor(step) if self.training_progress < WARM_UP else max(self.floor, factor(step))
 
-        return above
+class DmddWithAverage(Dmdd):
+    """DMDD with a moving average of the weights in place of the decay of the rates.
 
-
-class DmddWithAverage(DmddWithFloor):
-    """DMDD with a constant rate, and a moving average of the weights in place of the decay.
-
-    The average stands in after 90 % of the training.
+    After 90 % of the training the average stands in and learns no more, because batch statistics lag behind weights.
     """
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """The optimiser of DMDD, with a constant rate after the warm-up."""
+        config: OptimizerLRSchedulerConfig = super().configure_optimizers()
+        scheduler = config["lr_scheduler"]["scheduler"]
+        scheduler.lr_lambdas = [self._without_decay(factor) for factor in scheduler.lr_lambdas]
+        return config
+
+    def _without_decay(self, factor: Callable[[int], float]) -> Callable[[int], float]:
+        def constant(step: int) -> float:
+            if self.training_progress < WARM_UP:
+                return factor(step)
+            return 1.0 if self.training_progress < REST else 0.0
+
+        return constant
 
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         """Average, and put the average in place."""
         super().on_train_batch_end(*args, **kwargs)
         weights = [weight.data for weight in self.model.parameters() if weight.requires_grad]
-        if not hasattr(self, "_average"):
-            self._average, self._stands = [weight.clone() for weight in weights], False
+        step = self.trainer.global_step
+        if step == 1:
+            self.average, self.stands_in = [weight.clone() for weight in weights], False
         if self.training_progress < REST:
-            steps = 0.1 * self.trainer.global_step / self.training_progress
-            torch._foreach_lerp_(self._average, weights, max(1 / steps, 1 / (1 + self.trainer.global_step)))
-        elif not self._stands:
-            torch._foreach_copy_(weights, self._average)
-            self._stands = True
+            tenth = 0.1 * step / self.training_progress  # of the training, in steps
+            torch._foreach_lerp_(self.average, weights, max(1 / tenth, 1 / (1 + step)))
+        elif not self.stands_in:
+            torch._foreach_copy_(weights, self.average)
+            self.stands_in = True
 
 
 class BikdForwardOnly(Bikd):
@@ -353,9 +350,8 @@ CHANGES = {
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "Dmdd with late guidance": {"class_path": "variants.DmddWithLateGuidance"},
-    "Dmdd with a constant rate": {"class_path": "variants.DmddWithFloor", "init_args": {"floor": 1.0}},
-    "Dmdd with a fifth of the rate at the end": {"class_path": "variants.DmddWithFloor", "init_args": {"floor": 0.2}},
     "Dmdd with averaged weights": {"class_path": "variants.DmddWithAverage"},
+    "Dmdd with more momentum": {"class_path": "variants.DmddWithMomentum"},
     "Dmdd with weight decay": {"class_path": "variants.DmddWithWeightDecay"},
     "Bikd forward only": {"class_path": "variants.BikdForwardOnly"},
 }
