@@ -49,6 +49,11 @@ class Heads(nn.ModuleDict):
             self.logits = [head(maps) for name, head in self.items() if name != self.chosen]
         return self[self.chosen](maps)
 
+    @property
+    def sum(self) -> nn.Conv2d:
+        """The weighted sum in the model's own head, whose type the model asks for."""
+        return self["head"].sum
+
 
 class DmddWithHeads(Dmdd):
     """DMDD with simpler heads that are trained beside its own."""
