@@ -204,6 +204,12 @@ def test_a_checkpoint_of_another_network_names_its_version(
         load(tmp_path / "former.ckpt")
 
 
+def test_a_file_that_is_no_checkpoint_is_named(tmp_path: Path) -> None:
+    torch.save([1, 2], tmp_path / "list.ckpt")
+    with pytest.raises(ValueError, match=r"list\.ckpt is not a checkpoint\."):
+        anomalib_dmdd.Dskd.load_from_checkpoint(tmp_path / "list.ckpt")
+
+
 @pytest.mark.parametrize(("trained", "loaded"), list(permutations(("Dmdd", "Dskd", "Bikd"), 2)))
 def test_a_checkpoint_of_another_model_is_named_before_its_arguments(
     checkpoints: dict[str, Path], trained: str, loaded: str

@@ -25,7 +25,7 @@ from small_models import MODELS, build
 from torch.utils.data import DataLoader, IterableDataset
 
 from anomalib_dmdd import DemoParts, Dskd
-from anomalib_dmdd.models.base import DefaultLength
+from anomalib_dmdd.models.base import DefaultLength, DistillationPostProcessor
 from anomalib_dmdd.models.base.checkpoints.threshold_age import ThresholdAge
 
 EngineFactory = Callable[..., Engine]
@@ -254,6 +254,16 @@ def test_a_validation_of_a_checkpoint_says_that_its_thresholds_are_lost(
         assert "are lost" not in caplog.text
         engine(**SHORT).validate(build("Dskd"), datamodule=parts, ckpt_path=run.best_model_path)
     assert f"anomalib-dmdd calibrate {run.best_model_path} --data" in caplog.text
+
+
+def test_a_validation_that_sets_no_thresholds_loses_none(
+    parts: DemoParts, engine: EngineFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    without = {"post_processor": DistillationPostProcessor(enable_thresholding=False)}
+    (run := engine(max_epochs=1, **SHORT)).fit(build("Dskd", **without), datamodule=parts)
+    with caplog.at_level("INFO"):
+        engine(**SHORT).validate(build("Dskd"), datamodule=parts, ckpt_path=run.best_model_path)
+    assert "are lost" not in caplog.text
 
 
 def folder_of(images: int, demo_root: Path, target: Path, **settings: Any) -> Folder:

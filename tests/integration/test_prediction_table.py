@@ -15,16 +15,40 @@ from pictures import read_picture
 from small_models import build
 from torch.utils.data import DataLoader
 
-from anomalib_dmdd import DemoParts
+from anomalib_dmdd import DemoParts, Dskd
 from anomalib_dmdd.models.base import DistillationPostProcessor
 from anomalib_dmdd.picture_names import source_of
 from anomalib_dmdd.report.pictures import find_sources
+
+
+class Mine(Dskd):
+    """A model of a user."""
 
 
 def printed_commands(printed: str) -> dict[str, dict[str, str]]:
     """Options of the commands among the printed lines, by subcommand."""
     words = [shlex.split(line)[1:] for line in printed.splitlines() if line.strip().startswith("anomalib ")]
     return {subcommand: dict(zip(options[::2], options[1::2], strict=True)) for subcommand, *options in words}
+
+
+@pytest.mark.parametrize(("module", "name"), [("their.models", "their.models.Mine"), ("__main__", None)])
+def test_commands_name_the_module_of_a_class_of_another_package(
+    parts: DemoParts,
+    engine: Callable[..., Engine],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    module: str,
+    name: str | None,
+) -> None:
+    monkeypatch.setattr(Mine, "__module__", module)
+    engine(max_steps=1, limit_val_batches=1).fit(Mine(backbone="resnet18", pre_trained=False), datamodule=parts)
+    printed = capsys.readouterr().out
+    assert "Checkpoint: " in printed
+    if name is None:
+        assert not printed_commands(printed)
+    else:
+        assert printed_commands(printed)["predict"]["--model"] == name
+        assert f"find {name} if its module is on PYTHONPATH" in printed
 
 
 def test_tables_of_test_and_predict(

@@ -72,7 +72,9 @@ def test_a_broken_tile_breaks_its_image_alone() -> None:
     assert maps.isfinite().flatten(1).all(1).tolist() == [True, False, True]
 
 
-def test_a_checkpoint_of_tiles_needs_no_size_but_its_tiles(parts: DemoParts, engine: Callable[..., Engine]) -> None:
+def test_a_checkpoint_of_tiles_needs_no_size_but_its_tiles(
+    parts: DemoParts, engine: Callable[..., Engine], caplog: pytest.LogCaptureFixture
+) -> None:
     side = 288  # larger than the images of a model without a checkpoint
     training = engine(max_steps=1, limit_val_batches=1, callbacks=[tiles(side)])
     training.fit(build("Dskd", size=(side, side)), datamodule=parts)
@@ -96,5 +98,11 @@ def test_a_checkpoint_of_tiles_needs_no_size_but_its_tiles(parts: DemoParts, eng
     other = TilerConfigurationCallback(enable=True, tile_size=side, stride=side // 2, remove_border_count=8)
     with pytest.raises(ValueError, match="but has 288x288, stride 144x144, remove_border_count 8 now"):
         engine(callbacks=[other]).predict(build("Dskd", **same), datamodule=parts, **checkpoint)
+    with caplog.at_level("INFO"):
+        engine(callbacks=[tiles(side)], limit_val_batches=1).validate(
+            build("Dskd", **same), datamodule=parts, **checkpoint
+        )
+    assert "are lost" in caplog.text
+    assert "To keep such thresholds" not in caplog.text, "no command of ours can cut tiles"
     with pytest.raises(ValueError, match=r"trained on tiles\. Only the commands of Anomalib can cut them"):
         load_trained(Path(training.best_model_path))

@@ -27,6 +27,8 @@ Exit code: 0 all runs succeeded, 1 some failed, 2 the settings are wrong and not
 LISTS = ("--models", "--data.category", "--backbones", "--seeds", "--openvino")
 MODELS = "names or class paths; in YAML also mappings with class_path, init_args, trainer, train_batch_size, label"
 
+LARGEST_SEED = 2**32 - 1  # that NumPy takes
+
 # With dict[str, Any] the parser would replace mappings that have a class_path by objects of its own.
 Arguments = dict[str, bool | int | float | list | dict | str | None]  # type: ignore[type-arg]
 
@@ -68,13 +70,15 @@ def parse(arguments: Sequence[str]) -> Namespace:
     add("--image_size", type=PositiveInt, default=256, help="height and width in pixels that every model sees")
     add("--accelerator", type=str, default="auto", help="where training, testing and torch timing happen")
     add("--threads", type=PositiveInt, default=os.cpu_count() or 1, help="CPU threads of torch and OpenVINO")
-    add("--openvino", type=list[Literal["FP32", "INT8"]], default=["FP32"], help="exports to time and test, or none")
+    add("--openvino", type=list[Literal["FP32", "INT8"]], default=["FP32"], help="exports to test; none without values")
     add("--timed_passes", type=PositiveInt, default=50, help="forward passes per latency, after 10 to warm up")
     add("--keep_weights", type=bool, default=True, help="keep the checkpoint and the exported models of each run")
     add("--out", type=Path, default=Path("results/compare"), help="folder for everything that is written")
     settings = parser.parse_args(spell_out(arguments))
     if not (settings.models and settings.seeds):
         parser.error("give at least one model and one seed")
+    if max(settings.seeds) > LARGEST_SEED:
+        parser.error(f"seeds: {max(settings.seeds)} is larger than {LARGEST_SEED}")
     return settings
 
 

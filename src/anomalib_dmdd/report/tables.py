@@ -81,11 +81,12 @@ def _read_table(path: Path) -> pd.DataFrame:
         raise ValueError(f"{path} cannot be read: {error}") from error
     if missing := [name for name in NEEDED if name not in table]:
         raise ValueError(f"{path} is not a table of scores: it has no column {' and '.join(missing)}.")
-    table["score"] = pd.to_numeric(table["score"], errors="coerce")
+    for name in [name for name in ("score", "raw_score") if name in table]:
+        scores = pd.to_numeric(table[name], errors="coerce")
+        finite = scores[np.isfinite(scores)]
+        table[name] = scores.clip(upper=finite.max() if len(finite) else 1.0)  # the page cannot hold infinity
     if table["score"].isna().any():
         raise ValueError(f"{path} is broken: a score is not a number.")
-    finite = table["score"][np.isfinite(table["score"])]
-    table["score"] = table["score"].clip(upper=finite.max() if len(finite) else 1.0)  # the page cannot hold infinity
     return table
 
 

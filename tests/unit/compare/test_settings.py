@@ -125,6 +125,7 @@ data:
         "--models Padim --openvino FP8",
         "--models Padim --seeds",
         "--models Padim --seeds -1",
+        "--models Padim --seeds 4294967296",
         "--seeds 1",
         "--modles Padim",
     ],

@@ -235,11 +235,13 @@ def test_an_infinite_score_is_the_highest_of_a_page(results: Path) -> None:
     assert "Infinity" not in (results / "report.html").read_text()
 
 
-def test_raw_scores_without_a_threshold_are_called_good_and_get_no_command(results: Path) -> None:
+@pytest.mark.parametrize("highest", [1.9, np.inf])
+def test_raw_scores_without_a_threshold_are_called_good_and_get_no_command(results: Path, highest: float) -> None:
     table = results / "Bikd/tile/v0/predictions.csv"
     assert main([str(results / "Bikd/tile/v0")]) == 0
     assert "inspector.py" in data_of(results / "Bikd/tile/v0/report.html")["command"]
-    write_table(table, **pd.read_csv(table).assign(score=[1.7, 1.4], raw_score=[1.7, 1.4], threshold=np.inf))
+    scores = [1.7, highest]
+    write_table(table, **pd.read_csv(table).assign(score=scores, raw_score=scores, threshold=np.inf))
     assert main([str(results / "Bikd/tile/v0")]) == 0
     data = data_of(results / "Bikd/tile/v0/report.html")
     assert data["threshold"] >= max(image["score"] for image in data["images"])

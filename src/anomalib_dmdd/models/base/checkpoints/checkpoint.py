@@ -91,12 +91,14 @@ def refuse_other_model(cls: type, path: object) -> None:
         path: The file.
 
     Raises:
-        ValueError: If it is of another model.
+        ValueError: If it is of another model, or no checkpoint at all.
     """
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[arg-type]
     except (OSError, RuntimeError, pickle.UnpicklingError):
         return  # the complaint of the class says more
+    if not isinstance(checkpoint, dict):
+        raise ValueError(f"{path} is not a checkpoint.")  # noqa: TRY004  # a fault of the file, not of an argument
     found = checkpoint.get(CHECKPOINT_KEY, {}).get("model")
     if found is not None and found not in [base.__name__ for base in cls.__mro__]:
         raise ValueError(f"The checkpoint holds {found}, but the model to load it into is {cls.__name__}.")

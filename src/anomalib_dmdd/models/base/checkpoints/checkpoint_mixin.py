@@ -1,6 +1,5 @@
 """How a model is saved in a checkpoint, and loaded from one."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from anomalib.data import AnomalibDataModule
@@ -21,12 +20,10 @@ class CheckpointMixin(LastModelMixin):
 
     Attributes:
         written_by: Version of this package that wrote the loaded checkpoint, if one was loaded.
-        trained_with: Facts of the training.
         trained_on: Numbers of the images of this and all former trainings.
     """
 
     written_by: str | None = None
-    trained_with: Mapping[str, str]
     trained_on: frozenset[int] = frozenset()
     model: DistillationModel
     pre_processor: nn.Module | None
@@ -50,7 +47,7 @@ class CheckpointMixin(LastModelMixin):
         """Load a trained model, with the arguments of Lightning's method.
 
         Raises:
-            ValueError: If the checkpoint is of another model.
+            ValueError: If the file is no checkpoint, or one of another model.
         """
         try:
             return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)

@@ -1,7 +1,7 @@
 """What a training keeps: the last model with its own thresholds."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from anomalib_dmdd.models.base.run_folder import LatestRun, point_latest_here
 
 from .checkpoint_file import keeps_a_model
 from .interrupted import INTERRUPTED, KeepInterrupted
-from .threshold_age import ThresholdAge, forget_thresholds
+from .threshold_age import CALIBRATE, ThresholdAge, forget_thresholds, takes_thresholds
 
 logger = logging.getLogger(__name__)
 
@@ -79,10 +79,12 @@ class LastModelMixin(LightningModule):
         threshold_age: Whether the thresholds belong to the weights.
         trains: Whether the present or last fit had something to train.
         post_processor: Holds the thresholds.
+        trained_with: Facts of the training.
     """
 
     threshold_age: ThresholdAge = ThresholdAge()
     post_processor: nn.Module | None
+    trained_with: Mapping[str, str]
     _resumed_from: Any = None  # the checkpoint that a training has just gone on from
     _outdated: Sequence[Callback] = ()  # those that saved a step before its validation
     trains: bool = False
@@ -116,11 +118,11 @@ class LastModelMixin(LightningModule):
         super().on_validation_epoch_end()
         if not self.trainer.sanity_checking:
             self.threshold_age = self.threshold_age.validated()
-        if self.trainer.state.fn == TrainerFn.VALIDATING and self.trainer.ckpt_path:
+        validates_file = self.trainer.state.fn == TrainerFn.VALIDATING and self.trainer.ckpt_path
+        if validates_file and takes_thresholds(self.post_processor):
+            keep = f" To keep such thresholds: {CALIBRATE.replace('CHECKPOINT', str(self.trainer.ckpt_path))}"
             rank_zero_only(logger.info)(
-                "The new thresholds are lost when this program ends. To keep such thresholds: "
-                "anomalib-dmdd calibrate %s --data GOOD",
-                self.trainer.ckpt_path,
+                "The new thresholds are lost when this program ends.%s", "" if "tiles" in self.trained_with else keep
             )
 
     def on_train_epoch_end(self) -> None:
@@ -168,7 +170,8 @@ class LastModelMixin(LightningModule):
 
     def warn_of_thresholds(self) -> None:
         """Log what a user must know before using labels and masks."""
-        if complaint := self.threshold_age.complaint(self.post_processor):
+        tiled = "tiles" in self.trained_with
+        if complaint := self.threshold_age.complaint(self.post_processor, tiled=tiled):
             rank_zero_only(logger.warning)(complaint)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -2,13 +2,22 @@
 
 import math
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from anomalib.post_processing import PostProcessor
 from torch import nn
 
 THRESHOLDS_KEY = "anomalib_dmdd_thresholds"
 """Where a checkpoint holds a :class:`ThresholdAge`."""
+
+
+CALIBRATE = "anomalib-dmdd calibrate CHECKPOINT --data GOOD"
+"""What sets new thresholds without a training."""
+
+
+def takes_thresholds(post_processor: nn.Module | None) -> bool:
+    """Whether a validation sets thresholds of a post-processor."""
+    return isinstance(post_processor, PostProcessor) and bool(post_processor.enable_thresholding)
 
 
 def forget_thresholds(post_processor: nn.Module | None) -> None:
@@ -57,20 +66,26 @@ class ThresholdAge:
         """Read the age from a checkpoint; checkpoints of earlier versions do not have it."""
         return cls(**checkpoint.get(THRESHOLDS_KEY, {}))
 
-    def complaint(self, post_processor: nn.Module | None) -> str | None:
-        """What a user must know before using labels and masks; None if all is well."""
-        if not isinstance(post_processor, PostProcessor) or not post_processor.enable_thresholding:
+    def complaint(self, post_processor: nn.Module | None, *, tiled: bool = False) -> str | None:
+        """What a user must know before using labels and masks; None if all is well.
+
+        Args:
+            post_processor: That of the model.
+            tiled: Whether the model was trained on tiles, which no command of ours can cut.
+        """
+        if not takes_thresholds(post_processor):
             return None
-        if post_processor.image_threshold.isnan():
+        if cast("PostProcessor", post_processor).image_threshold.isnan():
+            remedy = f"Set thresholds from good images, better with some defective ones too: {CALIBRATE}"
+            remedy = "Train again with validation images." if tiled else remedy
             return (
                 "The model has no threshold, because no validation has set one. Scores and maps rank images and "
-                "pixels, but 0.5 has no meaning, and nothing is labelled as anomalous. Set thresholds from good "
-                "images, better with some defective ones too: anomalib-dmdd calibrate CHECKPOINT --data GOOD"
+                f"pixels, but 0.5 has no meaning, and nothing is labelled as anomalous. {remedy}"
             )
         if self.thresholds is not None and not self.is_current:
+            other = "." if tiled else f", or set new thresholds: {CALIBRATE}"
             return (
                 f"The thresholds are older than the weights: they were set at step {self.thresholds}, but the weights "
-                f"are those of step {self.weights}. Labels and masks may be wrong. Go on with the training, or set new "
-                "thresholds: anomalib-dmdd calibrate CHECKPOINT --data GOOD"
+                f"are those of step {self.weights}. Labels and masks may be wrong. Go on with the training{other}"
             )
         return None

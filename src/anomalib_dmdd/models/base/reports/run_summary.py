@@ -5,6 +5,7 @@ import shlex
 import subprocess
 from pathlib import Path
 
+import anomalib.models
 from anomalib.data.datasets import AnomalibDataset
 from anomalib.visualization import Visualizer
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -25,20 +26,41 @@ class RunSummary(Callback):
         checkpoint = getattr(trainer.checkpoint_callback, "best_model_path", None)
         lines = results(trainer) if stage in {"test", "predict"} else []
         if checkpoint and (stage == "fit" or (stage == "test" and trainer.global_step)):  # a test restores no steps
-            options = "--model", type(pl_module).__name__, "--ckpt_path", short(checkpoint)
-            lines.append(f"Checkpoint: {short(checkpoint)}")
-            lines.append("Predict the images of a folder:")
-            tiled = getattr(pl_module.model, "tiler", None) is not None  # only the user knows the file that says so
-            tiles = ["--config", "path/to/tiles.yaml"] if tiled else []
-            lines.append(command("predict", *options, "--data", images_to_predict(trainer), *tiles))
-            if stage == "test" and not tiled:
-                lines.append("Export to OpenVINO:")
-                folder = short(trainer.default_root_dir)
-                size = getattr(pl_module, "input_size", None)  # without it large images are shrunk in another way
-                sized = ["--input_size", f"[{size[0]},{size[1]}]"] if size else []
-                lines.append(command("export", *options, "--export_type", "openvino", "--export_root", folder, *sized))
+            lines += [f"Checkpoint: {short(checkpoint)}", *next_commands(trainer, pl_module, checkpoint, stage)]
         if lines and trainer.is_global_zero:
             print(*lines, sep="\n")
+
+
+def next_commands(trainer: Trainer, pl_module: LightningModule, checkpoint: str, stage: str) -> list[str]:
+    """The commands that predict and export with a checkpoint, each below a line that says so."""
+    name = model_name(type(pl_module))
+    if name.startswith("__main__."):  # a class of the script, which no command can name
+        return []
+    options = "--model", name, "--ckpt_path", short(checkpoint)
+    lines = [f"The commands find {name} if its module is on PYTHONPATH."] if "." in name else []
+    lines.append("Predict the images of a folder:")
+    tiled = getattr(pl_module.model, "tiler", None) is not None  # only the user knows the file that says so
+    tiles = ["--config", "path/to/tiles.yaml"] if tiled else []
+    lines.append(command("predict", *options, "--data", images_to_predict(trainer), *tiles))
+    if stage == "test" and not tiled:
+        lines.append("Export to OpenVINO:")
+        folder = short(trainer.default_root_dir)
+        size = getattr(pl_module, "input_size", None)  # without it large images are shrunk in another way
+        sized = ["--input_size", f"[{size[0]},{size[1]}]"] if size else []
+        lines.append(command("export", *options, "--export_type", "openvino", "--export_root", folder, *sized))
+    return lines
+
+
+def model_name(cls: type) -> str:
+    """Name of a model on the command line: the class path unless Anomalib finds it by the name of the class.
+
+    Example:
+        >>> from anomalib_dmdd import Dmdd
+        >>> model_name(Dmdd), model_name(type("Mine", (Dmdd,), {"__module__": "my_models"}))
+        ('Dmdd', 'my_models.Mine')
+    """
+    known = getattr(anomalib.models, cls.__name__, None) is cls
+    return cls.__name__ if known else f"{cls.__module__}.{cls.__qualname__}"
 
 
 def results(trainer: Trainer) -> list[str]:
