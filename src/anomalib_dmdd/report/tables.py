@@ -28,7 +28,7 @@ def find_runs(results: Path) -> tuple[dict[str, Path], list[Path]]:
     Raises:
         ValueError: If there is no table.
     """
-    folders = sorted({path.parent for path in results.rglob("predictions*.csv")})
+    folders = sorted({path.parent for path in _tables(results.rglob("predictions*.csv"))})
     if not folders:
         raise ValueError(
             f"There is no predictions.csv in {results} or below. 'anomalib test' and 'anomalib predict' write it for "
@@ -41,6 +41,11 @@ def find_runs(results: Path) -> tuple[dict[str, Path], list[Path]]:
     older = [folder for folder in folders if folder not in newest.values()]
     names = {key.relative_to(results).as_posix(): folder for key, folder in sorted(newest.items())}
     return {results.resolve().name if name == "." else name: folder for name, folder in names.items()}, older
+
+
+def _tables(paths: Iterable[Path]) -> list[Path]:
+    """Those that are written; a command that is still running has an empty one."""
+    return [path for path in paths if path.stat().st_size]
 
 
 def _version(folder: Path) -> int:
@@ -63,7 +68,7 @@ def read_run(folder: Path) -> pd.DataFrame:
     Raises:
         ValueError: If a file is not such a table.
     """
-    paths = sorted(folder.glob("predictions*.csv"), key=lambda path: (len(path.name), path.name))
+    paths = sorted(_tables(folder.glob("predictions*.csv")), key=lambda path: (len(path.name), path.name))
     table: pd.DataFrame = pd.concat(map(_read_table, paths)).groupby("file", sort=False, as_index=False).last()
     for name, value in OPTIONAL.items():
         if name not in table:

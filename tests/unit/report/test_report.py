@@ -226,6 +226,21 @@ def test_the_slider_reaches_raw_scores_above_one(results: Path, tmp_path: Path) 
     assert run_in_a_browser(page, script, tmp_path) == ["7.5", "3", "3", "1"]
 
 
+def test_an_empty_table_of_a_running_command_is_left_out(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(results)]) == 0
+    before = data_of(results / "report.html")
+    (results / "Bikd/tile/v0/predictions_2.csv").touch()
+    (results / "Dmdd/tile/v9").mkdir(parents=True)
+    (results / "Dmdd/tile/v9/predictions.csv").touch()
+    assert main([str(results)]) == 0
+    assert data_of(results / "report.html")["images"] == before["images"]
+    (tmp := results / "empty").mkdir()
+    (tmp / "predictions.csv").touch()
+    capsys.readouterr()
+    assert main([str(tmp)]) == 2
+    assert "There is no predictions.csv" in capsys.readouterr().err
+
+
 def test_an_infinite_score_is_the_highest_of_a_page(results: Path) -> None:
     path = next(results.rglob("predictions.csv"))
     table = pd.read_csv(path)
