@@ -24,6 +24,7 @@ A document marks the place of a table with ``<!-- table: NAME -->`` and ``<!-- e
 - ``backbones`` and ``refused``: backbones that were tried, and those that cannot be used
 - ``mixed``: what defects among the good training images cost, and how many are named
 - ``rounded``: trainings before and after the coordinates of mild augmentation became exact
+- ``ablation``: the maps of one training of DMDD, a column per set
 - ``known_defects``: accuracy on unseen defects, with and without known ones
 """
 
@@ -250,6 +251,18 @@ def rounded() -> str:
     return plain(table.reset_index(), left=2)
 
 
+def ablation() -> str:
+    """The maps of one training of DMDD, a column per set, and their means."""
+    rows = read("ablation")
+    rows = rows[rows["variant"] == "DMDD"]
+    mean = rows.groupby("map", as_index=False)[[*METRICS]].mean().assign(category="mean")
+    rows = pd.concat([rows, mean])
+    cells = rows[[*METRICS]].map(lambda share: f"{100 * share:.1f}").agg(" / ".join, axis=1)
+    table = rows.assign(cells=cells).pivot_table("cells", "map", "category", aggfunc="first", sort=False)
+    table.index = [f"`{name}`" for name in table.index]
+    return plain(table.rename_axis("map").reset_index(), left=1)
+
+
 def markdown(table: pd.DataFrame, enough: dict[str, bool], spread: pd.DataFrame | None = None) -> str:
     """Turn shares into percent with one decimal, the best of a column in bold where it has enough seeds.
 
@@ -305,6 +318,7 @@ def tables() -> dict[str, str]:
         | {"choosing": choices(), "sizes": sizes(), "mixed": mixed(), "backbones": backbones(), "refused": refused()}
         | {
             "rounded": rounded(),
+            "ablation": ablation(),
             "latency": latency(),
             "counters": counters(),
             "exports": exports(),
