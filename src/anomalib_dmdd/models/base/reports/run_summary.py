@@ -32,7 +32,7 @@ class RunSummary(Callback):
 
 
 def next_commands(trainer: Trainer, pl_module: LightningModule, checkpoint: str, stage: str) -> list[str]:
-    """The commands that predict and export with a checkpoint, each below a line that says so."""
+    """Commands that predict and export with a checkpoint, each below its title."""
     name = model_name(type(pl_module))
     if name.startswith("__main__."):  # a class of the script, which no command can name
         return []
@@ -52,7 +52,9 @@ def next_commands(trainer: Trainer, pl_module: LightningModule, checkpoint: str,
 
 
 def model_name(cls: type) -> str:
-    """Name of a model on the command line: the class path unless Anomalib finds it by the name of the class.
+    """Name of a model on the command line.
+
+    It is the class path unless Anomalib finds the model by the name of its class.
 
     Example:
         >>> from anomalib_dmdd import Dmdd
