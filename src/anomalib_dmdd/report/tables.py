@@ -31,8 +31,8 @@ def find_runs(results: Path) -> tuple[dict[str, Path], list[Path]]:
     folders = sorted({path.parent for path in _tables(results.rglob("predictions*.csv"))})
     if not folders:
         raise ValueError(
-            f"There is no predictions.csv in {results} or below. 'anomalib test' and 'anomalib predict' write it for "
-            "the models of this package. Give the folder that they name."
+            f"There is no predictions.csv with scores in {results} or below. 'anomalib test' and 'anomalib predict' "
+            "write it for the models of this package. Give the folder that they name."
         )
     newest: dict[Path, Path] = {}
     for folder in sorted(folders, key=_version):

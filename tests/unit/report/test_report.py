@@ -134,7 +134,12 @@ def test_a_page_elsewhere_and_one_run(results: Path, tmp_path: Path) -> None:
 
 
 def test_errors_in_one_line(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    tables = {"no_columns": "a,b\n1,2\n", "no_table": "", "no_images": "file,score\n", "no_number": "file,score\na,b\n"}
+    tables = {
+        "no_columns": "a,b\n1,2\n",
+        "no_table": '"',
+        "no_images": "file,score\n",
+        "no_number": "file,score\na,b\n",
+    }
     for name, text in tables.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "predictions.csv").write_text(text)
