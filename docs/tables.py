@@ -242,12 +242,16 @@ def known_defects() -> str:
     return plain(table.reset_index(), left=2)
 
 
+def triples(rows: pd.DataFrame) -> "pd.Series[str]":
+    """The three metrics of each row in one cell, in percent."""
+    return rows[[*METRICS]].map(lambda share: f"{100 * share:.1f}").agg(" / ".join, axis=1)
+
+
 def rounded() -> str:
     """Trainings before and after the coordinates of mild augmentation became exact, a row for each."""
     rows = read("rounded").rename(columns={"category": "set", "image_size": "size"})
     keys = ["model", "set", "size", "steps", "seed"]
-    cells = rows.set_index([*keys, "places"])[[*METRICS]].map(lambda share: f"{100 * share:.1f}")
-    table = cells.agg(" / ".join, axis=1).unstack(sort=False)[["rounded", "exact"]]
+    table = triples(rows.set_index([*keys, "places"])).unstack(sort=False)[["rounded", "exact"]]
     return plain(table.reset_index(), left=2)
 
 
@@ -257,8 +261,7 @@ def ablation() -> str:
     rows = rows[rows["variant"] == "DMDD"]
     mean = rows.groupby("map", as_index=False)[[*METRICS]].mean().assign(category="mean")
     rows = pd.concat([rows, mean])
-    cells = rows[[*METRICS]].map(lambda share: f"{100 * share:.1f}").agg(" / ".join, axis=1)
-    table = rows.assign(cells=cells).pivot_table("cells", "map", "category", aggfunc="first", sort=False)
+    table = rows.assign(cells=triples(rows)).pivot_table("cells", "map", "category", aggfunc="first", sort=False)
     table.index = [f"`{name}`" for name in table.index]
     return plain(table.rename_axis("map").reset_index(), left=1)
 

@@ -16,7 +16,7 @@ from anomalib_dmdd.models.base.run_folder import LatestRun, point_latest_here
 
 from .checkpoint_file import keeps_a_model
 from .interrupted import INTERRUPTED, KeepInterrupted
-from .threshold_age import CALIBRATE, ThresholdAge, forget_thresholds, takes_thresholds
+from .threshold_age import ThresholdAge, calibration, forget_thresholds, takes_thresholds
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ class LastModelMixin(LightningModule):
             self.threshold_age = self.threshold_age.validated()
         validates_file = self.trainer.state.fn == TrainerFn.VALIDATING and self.trainer.ckpt_path
         if validates_file and takes_thresholds(self.post_processor):
-            keep = f" To keep such thresholds: {CALIBRATE.replace('CHECKPOINT', str(self.trainer.ckpt_path))}"
+            keep = f" To keep such thresholds: {calibration(self.trainer.ckpt_path)}"
             rank_zero_only(logger.info)(
                 "The new thresholds are lost when this program ends.%s", "" if "tiles" in self.trained_with else keep
             )

@@ -11,8 +11,9 @@ THRESHOLDS_KEY = "anomalib_dmdd_thresholds"
 """Where a checkpoint holds a :class:`ThresholdAge`."""
 
 
-CALIBRATE = "anomalib-dmdd calibrate CHECKPOINT --data GOOD"
-"""What sets new thresholds without a training."""
+def calibration(checkpoint: object = "CHECKPOINT") -> str:
+    """The command that sets new thresholds without a training."""
+    return f"anomalib-dmdd calibrate {checkpoint} --data GOOD"
 
 
 def takes_thresholds(post_processor: nn.Module | None) -> bool:
@@ -76,14 +77,14 @@ class ThresholdAge:
         if not takes_thresholds(post_processor):
             return None
         if cast("PostProcessor", post_processor).image_threshold.isnan():
-            remedy = f"Set thresholds from good images, better with some defective ones too: {CALIBRATE}"
+            remedy = f"Set thresholds from good images, better with some defective ones too: {calibration()}"
             remedy = "Train again with validation images." if tiled else remedy
             return (
                 "The model has no threshold, because no validation has set one. Scores and maps rank images and "
                 f"pixels, but 0.5 has no meaning, and nothing is labelled as anomalous. {remedy}"
             )
         if self.thresholds is not None and not self.is_current:
-            other = "." if tiled else f", or set new thresholds: {CALIBRATE}"
+            other = "." if tiled else f", or set new thresholds: {calibration()}"
             return (
                 f"The thresholds are older than the weights: they were set at step {self.thresholds}, but the weights "
                 f"are those of step {self.weights}. Labels and masks may be wrong. Go on with the training{other}"
