@@ -90,6 +90,11 @@ def with_median(model: Dmdd) -> None:
     model.model.normalizer = _MedianNormalizer(model.model.normalizer.limit.numel())
 
 
+def with_random_gain(model: Dmdd) -> None:
+    """The head learns from distance maps that are each up to twice as large, as those of unseen images can be."""
+    model.model.normalizer = _RandomGainNormalizer(model.model.normalizer.limit.numel())
+
+
 def with_relaxed_loss(model: Dmdd) -> None:
     """In NGM, the nine tenths of the positions that match best count a tenth, after Dinomaly."""
     model.loss = _RelaxedLoss()
@@ -316,6 +321,7 @@ CHANGES = {
         without_guidance,
         with_full_guidance,
         with_median,
+        with_random_gain,
         with_relaxed_loss,
         with_noise_on_the_features,
         with_stronger_augmentation,
@@ -405,6 +411,12 @@ class _MedianNormalizer(DistanceNormalizer):
         positions = scaled.flatten(2)
         upper_half = positions.topk(positions.shape[-1] // 2 + 1, sorted=False).values
         return scaled / upper_half.amin(-1).clamp_min(1)[..., None, None]
+
+
+class _RandomGainNormalizer(DistanceNormalizer):
+    def forward(self, maps: Tensor) -> Tensor:
+        scaled = super().forward(maps)
+        return scaled * 2 ** torch.rand_like(scaled[..., :1, :1]) if self.training else scaled
 
 
 def _add_noise(module: nn.Module, inputs: tuple[Sequence[Tensor]]) -> tuple[Sequence[Tensor]]:
