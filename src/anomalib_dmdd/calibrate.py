@@ -86,6 +86,7 @@ def calibrate(args: argparse.Namespace) -> None:
     data = images(args)
     engine = Engine(logger=False, default_root_dir=args.out.parent, devices=1)
     engine.validate(model, datamodule=data, verbose=False)
+    keep_ratio(old, model.post_processor)
     report(old, thresholds(model.post_processor), model.post_processor)
     state = model.state_dict()
     checkpoint["state_dict"] |= {name: state[name] for name in state if name.startswith("post_processor.")}
@@ -98,6 +99,12 @@ def calibrate(args: argparse.Namespace) -> None:
 def thresholds(post_processor: DistillationPostProcessor) -> dict[str, float]:
     """Raw thresholds of images and pixels."""
     return {name: float(getattr(post_processor, f"{name}_threshold")) for name in ("image", "pixel")}
+
+
+def keep_ratio(old: dict[str, float], post_processor: DistillationPostProcessor) -> None:
+    """Let the threshold of pixels, which may come from masks, follow that of images: new images have no masks."""
+    if old["image"] > 0 and old["pixel"] > 0:  # else it is missing or says nothing
+        post_processor._pixel_threshold.copy_(post_processor.image_threshold * old["pixel"] / old["image"])  # noqa: SLF001
 
 
 def report(old: dict[str, float], new: dict[str, float], post_processor: DistillationPostProcessor) -> None:

@@ -50,6 +50,11 @@ def test_thresholds_of_new_images(
     found = f1(torch.cat([scores, chips]), labels, thresholds(out)[0])
     assert found == max(f1(torch.cat([scores, chips]), labels, t) for t in [0.0, *scores.tolist(), *chips.tolist()])
     assert "F1 is highest on" in capsys.readouterr().out
+    # The training had masks, these images have none.
+    ratio = thresholds(checkpoint)[1] / 100
+    for new in (calibrated, out):
+        assert thresholds(new)[1] == pytest.approx(ratio * thresholds(new)[0], rel=1e-5)
+        assert thresholds(new)[1] < thresholds(new)[0]
 
     predicting = build("Bikd")
     engine().predict(predicting, data_path=good, ckpt_path=out)

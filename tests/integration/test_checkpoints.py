@@ -11,6 +11,7 @@ import pytest
 import torch
 from anomalib.data import Folder, PredictDataset
 from anomalib.engine import Engine
+from anomalib.metrics import AUPRO, Evaluator
 from anomalib.post_processing import PostProcessor
 from anomalib.pre_processing import PreProcessor
 from lightning.pytorch.trainer.states import TrainerFn
@@ -42,6 +43,23 @@ def checkpoints(demo_root: Path, tmp_path_factory: pytest.TempPathFactory) -> di
         run.fit(build(name, backbone=BACKBONE), datamodule=parts)
         paths[name] = Path(run.best_model_path)
     return paths
+
+
+@pytest.mark.parametrize(("trained", "tested"), [(True, False), (False, True)])
+def test_metrics_need_not_be_those_of_the_training(
+    trained: bool, tested: bool, parts: DemoParts, engine: EngineFactory, tmp_path: Path
+) -> None:
+    def evaluator(with_aupro: bool) -> Evaluator | bool:
+        return Evaluator(test_metrics=AUPRO(fields=["anomaly_map", "gt_mask"])) if with_aupro else True
+
+    run, model = engine(max_steps=1), build("Dskd", evaluator=evaluator(trained))
+    run.fit(model, datamodule=parts)
+    run.trainer.save_checkpoint(tmp_path / "model.ckpt")
+    (row,) = engine().test(
+        build("Dskd", evaluator=evaluator(tested)), datamodule=parts, ckpt_path=tmp_path / "model.ckpt"
+    )
+    assert ("AUPRO" in row) == tested
+    assert load_trained(tmp_path / "model.ckpt")[0].post_processor.image_threshold > 0
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -1,5 +1,6 @@
 """How a model is saved in a checkpoint, and loaded from one."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from anomalib.data import AnomalibDataModule
@@ -86,14 +87,16 @@ class CheckpointMixin(LastModelMixin):
         if trainer is not None and isinstance(data := getattr(trainer, "datamodule", None), AnomalibDataModule):
             data.setup(trainer.state.fn)  # its images were to be resized to the other size
 
-    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        """Load weights, with the arguments of torch's method.
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        """Load weights, with the arguments of torch's method; the metrics stay as they are.
 
         Raises:
             ValueError: If they do not fit, and another version of the package wrote the checkpoint.
         """
+        weights = {name: value for name, value in state_dict.items() if not _is_metric(name)}
+        metrics = {name: value for name, value in self.state_dict().items() if _is_metric(name)}
         try:
-            return super().load_state_dict(*args, **kwargs)
+            return super().load_state_dict(weights | metrics, *args, **kwargs)
         except RuntimeError as error:
             if self.written_by in (None, own_version()):
                 raise
@@ -101,3 +104,8 @@ class CheckpointMixin(LastModelMixin):
                 f"The checkpoint was written by {self.written_by} of anomalib-dmdd, and its weights do not fit "
                 f"{type(self).__name__} of {own_version()}. Install that version, or train again."
             ) from error
+
+
+def _is_metric(name: str) -> bool:
+    """Whether an entry of a state belongs to the evaluator, some of whose metrics have buffers, such as AUPRO."""
+    return name.startswith("evaluator.")
