@@ -20,10 +20,11 @@ import argparse
 import csv
 import math
 import os
+import re
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -313,10 +314,35 @@ def images_below(folder: Path) -> Iterator[Path]:
     yield from locked
 
 
+def absolute(path: Path) -> Path:
+    """Absolute path without ``..``; links stay.
+
+    Example:
+        >>> absolute(Path("/parts/../1.png")).as_posix()
+        '/1.png'
+    """
+    return Path(os.path.abspath(path))  # noqa: PTH100  # Path.absolute leaves "..", Path.resolve follows links
+
+
+def common_folder(folders: Iterable[Path]) -> Path | None:
+    """The deepest folder that holds all folders; None on several drives of Windows."""
+    try:
+        return Path(os.path.commonpath(list(map(absolute, folders))))
+    except ValueError:
+        return None
+
+
+def below(root: Path | None, path: Path) -> Path:
+    """A path relative to a common folder; without one, in a folder that is named like its drive."""
+    path = absolute(path)
+    drive = re.sub(r"[:\\/]+", "_", path.drive).strip("_")
+    return path.relative_to(root) if root else Path(drive, *path.parts[1:])
+
+
 def plan_overlays(files: Sequence[Path], arguments: Sequence[Path], folder: Path) -> dict[Path, Path]:
     """Path of the overlay of each image, below the folder that all arguments share."""
-    root = os.path.commonpath([os.path.abspath(path if path.is_dir() else path.parent) for path in arguments])  # noqa: PTH100
-    return {path: folder / f"{os.path.relpath(path, root)}.jpg" for path in files}
+    root = common_folder(path if path.is_dir() else path.parent for path in arguments)
+    return {path: folder / f"{below(root, path)}.jpg" for path in files}
 
 
 def last_line(error: Exception) -> str:

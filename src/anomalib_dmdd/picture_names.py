@@ -1,8 +1,9 @@
 """Names of pictures that are drawn of image files."""
 
+import os
 from itertools import chain, count
 from pathlib import Path
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote_to_bytes
 
 from PIL import Image
 
@@ -37,7 +38,7 @@ def save_picture(picture: Image.Image, target: Path, source: Path) -> None:
     names = chain([target], (target.with_stem(f"{target.stem}_{number}") for number in count(2)))
     free = next(path for path in names if not path.exists() or source_of(path) == source)
     exif = Image.Exif()
-    exif[DESCRIPTION] = quote(str(source))  # EXIF text is ASCII
+    exif[DESCRIPTION] = quote(os.fsencode(source))  # EXIF text is ASCII
     picture.save(free, exif=exif)
 
 
@@ -48,4 +49,4 @@ def source_of(picture: Path) -> Path | None:
             source = image.getexif().get(DESCRIPTION)
     except OSError:
         return None
-    return Path(unquote(str(source))) if source else None
+    return Path(os.fsdecode(unquote_to_bytes(str(source)))) if source else None

@@ -37,7 +37,8 @@ def load_trained(path: Path) -> tuple[AnomalibModule, dict[str, Any]]:
     try:
         model = getattr(anomalib_dmdd, facts["model"]).load_from_checkpoint(path, map_location="cpu")
     except RuntimeError as error:
-        raise ValueError(f"{path} does not fit this version of anomalib-dmdd: {' '.join(str(error).split())}") from error
+        what = " ".join(str(error).split())
+        raise ValueError(f"{path} does not fit this version of anomalib-dmdd: {what}") from error
     if "tiles" in model.trained_with:
         raise ValueError(f"{path}: the model was trained on tiles. Only the commands of Anomalib can cut them.")
     if not isinstance(model.post_processor, DistillationPostProcessor):

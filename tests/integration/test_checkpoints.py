@@ -307,6 +307,12 @@ def test_a_post_processor_of_anomalib_or_none_comes_back(
         load_trained(Path(run.best_model_path))
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_without_a_post_processor_scores_are_tested(name: str, parts: DemoParts, engine: EngineFactory) -> None:
+    (row,) = engine(max_steps=1).train(build(name, post_processor=False), datamodule=parts)
+    assert set(row) == {"image_AUROC", "pixel_AUROC"}
+
+
 def test_a_broken_image_is_named(
     demo_root: Path, tmp_path: Path, engine: EngineFactory, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -61,6 +61,10 @@ def test_explanations_and_report_of_a_run(
         tmp_path / "none": "does not exist",
         large: f"{large.name} is not a readable image: Image size",
     }
+    out = tmp_path / "some"
+    assert explain.main([str(checkpoint), str(broken), str(large), "--out", str(out)]) == 3
+    assert "left out" in capsys.readouterr().err
+    assert list(pd.read_csv(out / "explained.csv")["file"]) == [str(large)]
     with monkeypatch.context() as patch:
         patch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # Pillow refuses twice as many
         for path, message in wrong.items():

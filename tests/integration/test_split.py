@@ -1,10 +1,12 @@
 """A folder that is split at random: images that were trained on are no test."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import torch
 from anomalib.data import Folder, ImageBatch
@@ -14,6 +16,7 @@ from small_models import build
 from torch.utils.data import DataLoader
 
 from anomalib_dmdd.models.base import trained_images
+from anomalib_dmdd.report.command import main
 
 EngineFactory = Callable[..., Engine]
 WARNING = "images to validate or test with were trained on"
@@ -47,6 +50,28 @@ def test_another_split_is_noticed(
     assert {trained_images.number(path) for path in other.train_data.samples["image_path"]} < set(resumed), (
         "and the first ones"
     )
+
+
+def test_one_folder_to_train_and_to_validate_with_is_noticed(
+    folder: Callable[..., Folder], engine: EngineFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine(max_steps=1).fit(build("Dskd"), datamodule=folder(seed=0, normal_test_dir="good"))
+    assert WARNING in caplog.text
+
+
+def test_a_name_that_is_not_utf8_can_be_trained_with(demo_root: Path, engine: EngineFactory, tmp_path: Path) -> None:
+    shutil.copytree(demo_root / "flange/test", tmp_path / "parts")
+    images = sorted((tmp_path / "parts").rglob("*.png"))
+    unusual = os.fsdecode("größe".encode("latin-1")) + ".png"
+    for image in images[:: len(images) // 3]:
+        image.rename(image.with_name(f"{image.stem}{unusual}"))
+    data = Folder(name="parts", root=tmp_path / "parts", normal_dir="good", abnormal_dir="chip", num_workers=0, seed=0)
+    run = engine(max_steps=1)
+    (row,) = run.train(build("Dskd", visualizer=True), datamodule=data)
+    assert row["image_AUROC"] >= 0
+    table = pd.read_csv(next(tmp_path.rglob("predictions.csv")), encoding_errors="surrogateescape")
+    assert all(Path(file).is_file() for file in table["file"])
+    assert main([str(tmp_path / "results")]) == 0
 
 
 def test_processes_that_split_differently_are_refused(

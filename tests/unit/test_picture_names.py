@@ -1,5 +1,6 @@
 """Pictures name their images, and never replace those of others."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,10 +8,12 @@ from PIL import Image
 
 from anomalib_dmdd.picture_names import save_picture, source_of
 
+UNUSUAL = os.fsdecode("größe 1%".encode() + b"\xfc")  # its last byte is not UTF-8
+
 
 @pytest.mark.parametrize(("name", "saved"), [("1.png", "1"), ("1.JPG", "1"), ("1.tif", "1"), ("1.bmp", "1.bmp")])
 def test_images_of_one_name(tmp_path: Path, name: str, saved: str) -> None:
-    sources = [tmp_path / folder / name for folder in ("größe 1%", "b", "größe 1%")]
+    sources = [tmp_path / folder / name for folder in (UNUSUAL, "b", UNUSUAL)]
     for shade, source in enumerate(sources, 1):
         save_picture(Image.new("L", (8, 8), shade * 60), tmp_path / name, source)
     suffix = ".png" if name == "1.bmp" else Path(name).suffix

@@ -6,15 +6,18 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
 from rich.console import Console
 from rich.progress import track
 
+from anomalib_dmdd.inspector import common_folder
+
 from .page import render
 from .pictures import DISTANCES, STRIP, find_sources, make_pictures, read_explanations
-from .tables import common_folder, find_runs, folder_name, read_run
+from .tables import find_runs, folder_name, read_run
 
 COMMAND = "python inspector.py model.xml IMAGES"
 
@@ -44,15 +47,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         table, older = read_images(args.results)
         folder.mkdir(parents=True, exist_ok=True)
-        images = draw_all(table, folder)
-        data = {
-            "title": f"{args.results}: {len(images)} images",
-            "command": "" if (table["raw_score"] == table["score"]).all() else COMMAND,  # it refuses raw scores
-            "threshold": float(table["threshold"].iloc[0]),
-            "thresholds": different_thresholds(table),
-            "images": images,
-        }
-        args.out.write_text(render(data), encoding="utf-8")
+        with TemporaryDirectory(dir=folder) as drawn:  # an older page keeps its pictures until all are drawn
+            images = draw_all(table, Path(drawn), folder.name)
+            data = {
+                "title": f"{args.results}: {len(images)} images",
+                "command": "" if (table["raw_score"] == table["score"]).all() else COMMAND,  # it refuses raw scores
+                "threshold": float(table["threshold"].iloc[0]),
+                "thresholds": different_thresholds(table),
+                "images": images,
+            }
+            page = render(data)
+            replace_pictures(folder, Path(drawn))
+        args.out.write_text(page, encoding="utf-8")
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -79,7 +85,7 @@ def read_images(results: Path) -> tuple[pd.DataFrame, list[Path]]:
         if table.empty:
             continue
         files = [Path(file) for file in table["file"]]
-        root = common_folder(files)
+        root = common_folder(file.parent for file in files)
         sources = find_sources(table, folder, explanations)
         table["sources"] = pd.Series(sources, table.index, dtype=object)
         tables.append(table.assign(run=name, folder=[folder_name(file, root) for file in files]))
@@ -105,15 +111,23 @@ def warn_of_thresholds(table: pd.DataFrame) -> None:
             print(f"{run}: its images were scored with different thresholds, so their scores cannot be compared.")
 
 
-def draw_all(table: pd.DataFrame, folder: Path) -> list[dict[str, Any]]:
-    """Write the pictures of all images, and describe each image for the page."""
+def replace_pictures(folder: Path, drawn: Path) -> None:
+    """Move new pictures into the folder of an older page, in place of its own."""
+    for old in folder.glob("*-?.jpg"):
+        old.unlink()
+    for new in list(drawn.iterdir()):
+        new.rename(folder / new.name)
+
+
+def draw_all(table: pd.DataFrame, folder: Path, shown_as: str) -> list[dict[str, Any]]:
+    """Write the pictures of all images, and describe each image for the page, where the folder has another name."""
     # Pillow and NumPy leave the interpreter to other threads while they work.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        described = pool.map(lambda row: describe(row, folder), table.itertuples())
+        described = pool.map(lambda row: describe(row, folder, shown_as), table.itertuples())
         return list(track(described, "Drawing", len(table), console=Console(stderr=True), transient=True))
 
 
-def describe(row: Any, folder: Path) -> dict[str, Any]:  # noqa: ANN401  # a named tuple
+def describe(row: Any, folder: Path, shown_as: str) -> dict[str, Any]:  # noqa: ANN401  # a named tuple
     """Write the pictures of a row of the table, and describe it for the page."""
     thumbnail, names = make_pictures(row.sources, row.pixel_threshold, folder, f"{row.Index + 1:05d}")
     return {
@@ -125,7 +139,7 @@ def describe(row: Any, folder: Path) -> dict[str, Any]:  # noqa: ANN401  # a nam
         "known": None if pd.isna(row.known_anomalous) else bool(row.known_anomalous),
         "thumbnail": thumbnail,
         "pictures": [
-            {"title": title, "source": f"{folder.name}/{name}", "wide": title in {STRIP, DISTANCES}}
+            {"title": title, "source": f"{shown_as}/{name}", "wide": title in {STRIP, DISTANCES}}
             for title, name in names.items()
         ],
     }

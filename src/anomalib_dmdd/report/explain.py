@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,14 +16,16 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from anomalib_dmdd.inspector import find_images, last_line
+from anomalib_dmdd.inspector import absolute, below, common_folder, find_images, last_line
 from anomalib_dmdd.models.base.reports.images import UNREADABLE
 from anomalib_dmdd.picture_names import as_png
 from anomalib_dmdd.trained_model import load_trained
 
 from .figures import draw_explanation, draw_histogram
-from .tables import EXPLAINED, absolute, common_folder, folder_name
+from .tables import EXPLAINED, folder_name
 
+UNREAD = 3
+"""Exit code if images were left out, as that of ``inspector.py``."""
 RUN_FOLDER_OF_CHECKPOINT = ("weights", "lightning")
 
 
@@ -125,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         model, _ = load_trained(args.checkpoint)
         model.eval()
         files = find_images(args.images, None)
-        found = [explain(model, file) for file in track(files, "Predicting", console=console, transient=True)]
+        found, broken = explain_all(model, track(files, "Predicting", console=console, transient=True))
         table = write(found, model.post_processor.normalized_image_threshold.item(), args.out, console)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -133,16 +135,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for folder, rows in table.groupby("folder", sort=False):
         print(f"{folder}: {len(rows)} images, {(rows['verdict'] == 'defective').sum()} called defective")
     print(f"Written: {args.out}")
-    return 0
+    return UNREAD if broken else 0
+
+
+def explain_all(model: AnomalibModule, files: Iterable[Path]) -> tuple[list[Explanation], int]:
+    """Explanations of all readable images, and the number of the others, which are named.
+
+    Raises:
+        ValueError: If no image is readable.
+    """
+    found, errors = [], []
+    for file in files:
+        try:
+            found.append(explain(model, file))
+        except ValueError as error:  # noqa: PERF203  # the others are worth a picture
+            errors.append(str(error))
+    if not found:
+        raise ValueError("\n".join(errors))
+    for reason in errors:
+        print(f"left out: {reason}", file=sys.stderr)
+    return found, len(errors)
 
 
 def write(explanations: Sequence[Explanation], threshold: float, out: Path, console: Console) -> pd.DataFrame:
     """Write a picture of each image, the histogram of all scores, and the table."""
-    root = common_folder([one.path for one in explanations])
+    root = common_folder(one.path.parent for one in explanations)
     highest = {key: max(float(one.distances[key].max()) for one in explanations) for key in explanations[0].distances}
     rows = []
     for one in track(explanations, "Drawing", console=console, transient=True):
-        picture = as_png(out / absolute(one.path).relative_to(root))
+        picture = as_png(out / below(root, one.path))
         picture.parent.mkdir(parents=True, exist_ok=True)
         draw_explanation(one, threshold, highest).savefig(picture, dpi=120)
         name = picture.relative_to(out).as_posix()
@@ -153,5 +174,5 @@ def write(explanations: Sequence[Explanation], threshold: float, out: Path, cons
     while histogram in set(table["picture"]):  # an image may have that name
         histogram = f"all_{histogram}"
     draw_histogram(groups, threshold).savefig(out / histogram, dpi=120)
-    table.to_csv(out / EXPLAINED, index=False)
+    table.to_csv(out / EXPLAINED, index=False, errors="surrogateescape")  # names that are not UTF-8
     return table

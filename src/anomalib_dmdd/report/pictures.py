@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from anomalib_dmdd.inspector import draw_overlay, read_image, to_rgb
+from anomalib_dmdd.inspector import absolute, draw_overlay, read_image, to_rgb
 from anomalib_dmdd.picture_names import source_of
 
-from .tables import EXPLAINED, absolute
+from .tables import EXPLAINED
 
 THUMBNAIL = 200
 """Longest side of a thumbnail in pixels."""
@@ -63,7 +63,7 @@ def read_explanations(results: Path) -> dict[Path, dict[Path, float]]:
     """Pictures of ``anomalib-dmdd explain`` in a folder of results, and their scores, by their images."""
     found: dict[Path, dict[Path, float]] = {}
     for path in sorted(results.rglob(EXPLAINED)):
-        table = pd.read_csv(path, dtype={"file": str, "picture": str})
+        table = pd.read_csv(path, dtype={"file": str, "picture": str}, encoding_errors="surrogateescape")
         for file, picture, score in table[["file", "picture", "score"]].itertuples(index=False):
             found.setdefault(absolute(Path(file)), {})[path.parent / picture] = float(score)
     return found

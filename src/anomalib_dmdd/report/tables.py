@@ -1,13 +1,14 @@
 """Tables of scores of all runs in a folder of results."""
 
 import math
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
+from anomalib_dmdd.inspector import absolute, below
 
 EXPLAINED = "explained.csv"
 """Table of the pictures of ``anomalib-dmdd explain``."""
@@ -81,7 +82,7 @@ def read_run(folder: Path) -> pd.DataFrame:
 
 def _read_table(path: Path) -> pd.DataFrame:
     try:
-        table: pd.DataFrame = pd.read_csv(path, dtype={"file": str, "mask": str})
+        table: pd.DataFrame = pd.read_csv(path, dtype={"file": str, "mask": str}, encoding_errors="surrogateescape")
     except (ValueError, OSError) as error:  # the errors of pandas are ValueErrors
         raise ValueError(f"{path} cannot be read: {error}") from error
     if missing := [name for name in NEEDED if name not in table]:
@@ -95,27 +96,12 @@ def _read_table(path: Path) -> pd.DataFrame:
     return table
 
 
-def absolute(path: Path) -> Path:
-    """Absolute path without ``..``; links stay.
-
-    Example:
-        >>> absolute(Path("/parts/../1.png")).as_posix()
-        '/1.png'
-    """
-    return Path(os.path.abspath(path))  # noqa: PTH100  # Path.absolute leaves "..", Path.resolve follows links
-
-
-def common_folder(files: Iterable[Path]) -> Path:
-    """The deepest folder that holds all files."""
-    return Path(os.path.commonpath([absolute(file).parent for file in files]))
-
-
-def folder_name(file: Path, root: Path) -> str:
+def folder_name(file: Path, root: Path | None) -> str:
     """Folder of a file, relative to a common folder or named like it.
 
     Example:
         >>> [folder_name(Path(file), Path("/parts")) for file in ("/parts/test/good/1.png", "/parts/1.png")]
         ['test/good', 'parts']
     """
-    relative = absolute(file).parent.relative_to(root)
-    return relative.as_posix() if relative.parts else root.name
+    folder = absolute(file).parent
+    return folder.name if folder == root else below(root, folder).as_posix()

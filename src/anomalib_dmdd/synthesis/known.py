@@ -61,13 +61,10 @@ def _is_defect(path: Path) -> bool:
 
 def _mask_of(image: Path) -> Path:
     """The mask of an image, see :func:`find_known_defects`."""
-    folder, kind, name = image.parent, image.parent.name, escape(image.stem)
+    folder, kind, name = image.parent, image.parent.name, image.stem
     masks = [folder / MASKS, folder.parent / MASKS / kind, folder.parent.parent / MASKS / kind]
-    places = [
-        (folder, f"{name}_mask.*"),
-        *((place, pattern) for place in masks for pattern in (f"{name}_mask.*", f"{name}.*")),
-    ]
-    found = (path for place, pattern in places for path in sorted(place.glob(pattern)))
+    places = [(folder, f"{name}_mask"), *((place, stem) for place in masks for stem in (f"{name}_mask", name))]
+    found = (path for place, stem in places for path in sorted(place.glob(f"{escape(stem)}.*")) if path.stem == stem)
     mask = next((path for path in found if path.suffix.lower() in IMG_EXTENSIONS), None)
     if mask is None:
         raise ValueError(

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -131,6 +132,36 @@ def test_a_page_elsewhere_and_one_run(results: Path, tmp_path: Path) -> None:
     (image, *_) = data_of(out)["images"]
     assert image["run"] == "v9"
     assert (tmp_path / image["pictures"][0]["source"]).is_file()
+
+
+def test_a_newer_page_replaces_the_pictures_of_an_older_one_at_its_end(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pictures() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    folder = results / "report_files"
+    assert main([str(results)]) == 0
+    (folder / "notes-of-mine.jpg").touch()
+    before = pictures()
+    table = results / "Bikd/tile/v0/predictions.csv"
+    write_table(table, file=pd.read_csv(table)["file"][:1], score=[0.95])
+    with monkeypatch.context() as patch:
+        patch.setattr("anomalib_dmdd.report.command.render", Mock(side_effect=OSError("disk full")))
+        assert main([str(results)]) == 2
+    assert pictures() == before, "the older page still shows its own pictures"
+    assert main([str(results)]) == 0
+    shown = [
+        Path(one["source"]).name for image in data_of(results / "report.html")["images"] for one in image["pictures"]
+    ]
+    assert set(pictures()) == {*shown, "notes-of-mine.jpg"}
+
+
+def test_images_of_several_drives(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.path.commonpath", Mock(side_effect=ValueError("Paths don't have the same drive")))
+    assert main([str(results)]) == 0
+    image, *_ = data_of(results / "report.html")["images"]
+    assert image["folder"] == "/".join(Path(image["file"]).parent.parts[1:])
 
 
 def test_errors_in_one_line(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -51,6 +51,14 @@ def test_masks_may_hold_numbers_of_defects(values: tuple[int, int, int], tmp_pat
     assert not weights[:10].any()
 
 
+def test_a_mask_belongs_to_the_whole_name_of_its_image(tmp_path: Path) -> None:
+    (tmp_path / "ground_truth").mkdir()
+    pairs = [(tmp_path / name, tmp_path / "ground_truth" / name) for name in ("part.2.png", "part.png")]
+    for path in (path for pair in pairs for path in pair):
+        path.touch()
+    assert find_known_defects(tmp_path) == pairs
+
+
 @pytest.mark.parametrize(
     ("image", "mask"),
     [

@@ -124,7 +124,7 @@ class DistillationMixin(ExportMixin, InputSizeMixin, CheckpointMixin):  # type: 
         refuse_used_trainer(self.trainer, self.threshold_age.weights)  # in `setup` it has an older `ckpt_path`
         super().on_fit_start()
         refuse_unequal_splits(self.trainer)
-        warn_of_trained(self.trainer, self.trained_on, "val", "test")
+        warn_of_trained(self.trainer, self.trained_on | numbers_of(self.trainer, "train"), "val", "test")
         check_tiles(self)
         self.trained_with = training_facts(getattr(self.trainer, "datamodule", None), self.model.tiler)
         self.model.load_pretrained()
@@ -230,8 +230,11 @@ class DistillationMixin(ExportMixin, InputSizeMixin, CheckpointMixin):  # type: 
 
     @staticmethod
     def configure_evaluator() -> RankingEvaluator:
-        """The metrics of Anomalib, also for raw scores."""
-        return RankingEvaluator(test_metrics=[*AnomalibModule.configure_evaluator().test_metrics])
+        """The metrics of Anomalib, also for raw scores; those without a value are left out."""
+        metrics = [*AnomalibModule.configure_evaluator().test_metrics]
+        for metric in metrics:
+            metric.strict = False  # without a post-processor nothing is labelled
+        return RankingEvaluator(test_metrics=metrics)
 
     @classmethod
     def configure_visualizer(cls) -> VerdictVisualizer:
@@ -266,7 +269,7 @@ class DistillationMixin(ExportMixin, InputSizeMixin, CheckpointMixin):  # type: 
     def configure_callbacks(self) -> list[Callback]:
         """Callbacks of Anomalib, and our own."""
         own = [StepSeeds(), EqualReplicas(), TimeLeft(), PredictionTable(), MapFiles(), RunSummary()]
-        return [ImageFileReport(), *super().configure_callbacks(), *own]  # a broken image is named before all else
+        return [*super().configure_callbacks(), *own, ImageFileReport()]  # it may take long, so all else is saved first
 
     def validation_step(self, batch: Batch, *args: Any, **kwargs: Any) -> Batch:
         """Predict the raw maps of a batch."""

@@ -78,7 +78,7 @@ def number(path: str | Path) -> int:
         size = os.path.getsize(path)  # noqa: PTH202  # of 100 000 images, without an object for each
     except OSError:
         size = 0
-    digest = blake2b(f"{_resolved(parent)}/{name} {size}".encode(), digest_size=8).digest()
+    digest = blake2b(os.fsencode(f"{_resolved(parent)}/{name} {size}"), digest_size=8).digest()
     return int.from_bytes(digest, "little", signed=True)
 
 
@@ -97,7 +97,7 @@ def digest_of(images: AnomalibDataset | None) -> str:
         return ""
     root = os.path.commonprefix(paths)  # noqa: RUF071  # commonpath refuses files on two drives
     names = "\n".join(sorted(path.removeprefix(root) for path in paths))
-    return blake2b(names.encode(), digest_size=8).hexdigest()
+    return blake2b(os.fsencode(names), digest_size=8).hexdigest()
 
 
 def paths_of(images: AnomalibDataset | None) -> list[str]:

@@ -71,7 +71,7 @@ class PredictionTable(Callback):
         if trainer.world_size > 1:  # Lightning gives each process the same number of images, some of them twice
             table = table.drop_duplicates("file")
         path = new_file(Path(trainer.default_root_dir), "predictions")
-        table.to_csv(path, index=False)
+        table.to_csv(path, index=False, errors="surrogateescape")  # names that are not UTF-8
         self.path, self.images = path, len(table)
 
     def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

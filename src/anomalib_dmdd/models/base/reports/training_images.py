@@ -117,7 +117,7 @@ def _report(trainer: Trainer, table: pd.DataFrame) -> None:
     """Write the table, and name the images that stand out."""
     table["stands_out"] = stands_out(torch.tensor(table["raw_score"].to_numpy())).numpy()
     path = new_file(Path(trainer.default_root_dir), "training_images")
-    table.to_csv(path, index=False)
+    table.to_csv(path, index=False, errors="surrogateescape")  # names that are not UTF-8
     logger.info("Scores of %d training images: %s", len(table), path)
     unusual = table[table["stands_out"]]
     if len(unusual):
