@@ -25,7 +25,7 @@ from anomalib_dmdd.trained_model import load_trained
 
 def scores_of(engine: Engine, model: AnomalibModule, folder: Path) -> torch.Tensor:
     """Normalised score of each image of a folder."""
-    batches = engine.predict(model, dataset=PredictDataset(folder, image_size=model.input_size))
+    batches = engine.predict(model, dataset=PredictDataset(folder))
     return torch.cat([batch.pred_score.flatten() for batch in batches])
 
 

@@ -184,3 +184,17 @@ def test_images_of_one_file_have_a_row_each(engine: EngineFactory, tmp_path: Pat
     engine().predict(model, dataloaders=loader)
     (table,) = tmp_path.rglob("predictions.csv")
     assert len(pd.read_csv(table)) == 6
+
+
+class InMemory(Crops):
+    """Images that were never files."""
+
+    def __getitem__(self, index: int) -> ImageItem:
+        return ImageItem(image=super().__getitem__(index).image)
+
+
+def test_images_without_a_file_have_a_picture_each(engine: EngineFactory, tmp_path: Path) -> None:
+    loader = DataLoader(InMemory(), batch_size=4, collate_fn=ImageBatch.collate)
+    engine().predict(build("Dskd", visualizer=True), dataloaders=loader)
+    drawn = sorted(path.name for path in tmp_path.rglob("images/**/*.png"))
+    assert drawn == ["0_0.png", "0_1.png", "0_2.png", "0_3.png", "1_0.png", "1_1.png"]

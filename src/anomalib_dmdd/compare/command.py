@@ -36,8 +36,8 @@ Arguments = dict[str, bool | int | float | list | dict | str | None]  # type: ig
 def spell_out(arguments: Sequence[str]) -> list[str]:
     """Replace the short forms of options by those that the parser knows.
 
-    >>> spell_out(["--seeds", "0", "1", "--data", "MVTec", "--data.root=parts"])
-    ['--data.class_path', 'MVTec', '--data.init_args.root=parts', '--seeds=["0", "1"]']
+    >>> spell_out(["--seeds", "0", "1", "--models=Dmdd", "--data", "MVTec", "--data.root=parts"])
+    ['--data.class_path', 'MVTec', '--data.init_args.root=parts', '--seeds=["0", "1"]', '--models=["Dmdd"]']
     """
     others: list[str] = []
     lists: dict[str, list[str]] = {}
@@ -45,13 +45,17 @@ def spell_out(arguments: Sequence[str]) -> list[str]:
     for argument in arguments:
         long = re.sub(r"^--data(?=$|=)", "--data.class_path", argument)
         long = re.sub(r"^--data\.(?!class_path|category|init_args)", "--data.init_args.", long)
-        option = long if long.startswith("--") else option
+        value = long
+        if long.startswith("--"):
+            option, _, value = long.partition("=")
         if option not in LISTS:
             others.append(long)
-        elif long == option:
-            lists[option] = []
-        else:  # a mapping, a list in brackets, or a text
-            lists[option].append(long.strip("[]") if long[:1] in "[{" else json.dumps(long))
+            continue
+        values = lists.setdefault(option, [])
+        if long.startswith("--"):
+            values.clear()
+        if value:  # a mapping, a list in brackets, or a text
+            values.append(value.strip("[]") if value[:1] in "[{" else json.dumps(value))
     return others + [f"{option}=[{', '.join(values)}]" for option, values in lists.items()]
 
 

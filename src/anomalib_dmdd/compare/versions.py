@@ -5,7 +5,6 @@ import json
 import os
 import platform
 import re
-import shlex
 import subprocess
 import sys
 import sysconfig
@@ -21,6 +20,8 @@ import openvino
 import pandas as pd
 import torch
 from anomalib.data import AnomalibDataModule
+
+from anomalib_dmdd.shell import command_line
 
 PACKAGE = Path(__file__).parents[1]
 CODE = ("*.py", "*.yaml")
@@ -116,7 +117,7 @@ def environment() -> dict[str, Any]:
     """Describe what a comparison runs on: packages, hardware, code version and command line."""
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": shlex.join(sys.argv),
+        "command": command_line(sys.argv),
         "code": package_version(),
         "python": platform.python_version(),
         "packages": dict(sorted((package.name.lower(), package.version) for package in distributions())),

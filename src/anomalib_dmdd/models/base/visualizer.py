@@ -39,16 +39,22 @@ class VerdictVisualizer(ImageVisualizer):
         return drawn
 
     def on_test_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: ImageBatch, batch: ImageBatch, *args: Any
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: ImageBatch,
+        batch: ImageBatch,
+        batch_idx: int,
+        *args: Any,
     ) -> None:
         """Write one picture per image, where Anomalib writes it."""
         del pl_module, outputs, args
         self.drawn_to = self.output_dir or Path(trainer.default_root_dir) / "images"
         data = getattr(trainer, "datamodule", None)
         names = {"dataset_name": getattr(data, "name", None), "category": getattr(data, "category", None)}
-        for item in batch:
+        for number, item in enumerate(batch):
             if picture := self.verdict(item):
-                source = Path(item.image_path or "")
+                source = Path(item.image_path or f"{batch_idx}_{number}.png")  # images in memory have no path
                 save_picture(picture, generate_output_filename(source, self.drawn_to, **names), source)
 
     def on_predict_batch_end(self, *args: Any) -> None:

@@ -7,13 +7,15 @@ from typing import Any, cast
 from anomalib.post_processing import PostProcessor
 from torch import nn
 
+from anomalib_dmdd.shell import command_line
+
 THRESHOLDS_KEY = "anomalib_dmdd_thresholds"
 """Where a checkpoint holds a :class:`ThresholdAge`."""
 
 
 def calibration(checkpoint: object = "CHECKPOINT") -> str:
     """The command that sets new thresholds without a training."""
-    return f"anomalib-dmdd calibrate {checkpoint} --data GOOD"
+    return command_line(["anomalib-dmdd", "calibrate", checkpoint, "--data", "GOOD"])
 
 
 def takes_thresholds(post_processor: nn.Module | None) -> bool:

@@ -1,8 +1,5 @@
 """Where the files of a run are, and the commands that go on from it."""
 
-import os
-import shlex
-import subprocess
 from pathlib import Path
 
 import anomalib.models
@@ -10,6 +7,8 @@ from anomalib.data.datasets import AnomalibDataset
 from anomalib.visualization import Visualizer
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
+
+from anomalib_dmdd.shell import command_line
 
 from .prediction_table import PredictionTable
 
@@ -92,9 +91,8 @@ def images_to_predict(trainer: Trainer) -> str:
 
 
 def command(*arguments: str) -> str:
-    """A command of Anomalib, indented, with quotes where the shell needs them."""
-    join = shlex.join if os.name == "posix" else subprocess.list2cmdline
-    return f"    {join(['anomalib', *arguments])}"
+    """A command of Anomalib, indented."""
+    return f"    {command_line(['anomalib', *arguments])}"
 
 
 def short(path: str | Path) -> str:
