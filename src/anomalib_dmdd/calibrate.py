@@ -102,7 +102,10 @@ def thresholds(post_processor: DistillationPostProcessor) -> dict[str, float]:
 
 
 def keep_ratio(old: dict[str, float], post_processor: DistillationPostProcessor) -> None:
-    """Let the threshold of pixels, which may come from masks, follow that of images: new images have no masks."""
+    """Let the threshold of pixels follow that of images.
+
+    The old one may come from masks, which new images do not have.
+    """
     if old["image"] > 0 and old["pixel"] > 0:  # else it is missing or says nothing
         post_processor._pixel_threshold.copy_(post_processor.image_threshold * old["pixel"] / old["image"])  # noqa: SLF001
 

@@ -333,7 +333,7 @@ def common_folder(folders: Iterable[Path]) -> Path | None:
 
 
 def below(root: Path | None, path: Path) -> Path:
-    """A path relative to a common folder; without one, in a folder that is named like its drive."""
+    """A path relative to a common folder; without one, below the name of its drive."""
     path = absolute(path)
     drive = re.sub(r"[:\\/]+", "_", path.drive).strip("_")
     return path.relative_to(root) if root else Path(drive, *path.parts[1:])

@@ -1,6 +1,7 @@
 """However a training ends, the last model is kept, with thresholds of its own or with a mark that it has none."""
 
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -199,6 +200,16 @@ def test_an_interrupted_training_is_kept_with_a_mark(
     assert run.trainer.global_step == 4
     assert kept(run)["anomalib_dmdd_thresholds"] == {"weights": 4, "thresholds": 4}
     assert not any(complaint in caplog.text for complaint in COMPLAINTS)
+
+
+def test_a_training_that_is_asked_to_end_does_not_end_as_if_it_were_finished(
+    parts: DemoParts, engine: EngineFactory
+) -> None:
+    ask = LambdaCallback(on_train_batch_start=lambda *_: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(SystemExit) as ended:
+        (run := engine(max_epochs=2, callbacks=[ask], **SHORT)).fit(build("Dskd"), datamodule=parts)
+    assert ended.value.code == 143, "128 + SIGTERM, as a shell reports it"
+    assert list(Path(run.trainer.default_root_dir).rglob("interrupted.ckpt"))
 
 
 def test_weights_alone_are_not_kept_as_an_interrupted_training(

@@ -120,7 +120,7 @@ def replace_pictures(folder: Path, drawn: Path) -> None:
 
 
 def draw_all(table: pd.DataFrame, folder: Path, shown_as: str) -> list[dict[str, Any]]:
-    """Write the pictures of all images, and describe each image for the page, where the folder has another name."""
+    """Write the pictures of all images, and describe each for a page that has them in another folder."""
     # Pillow and NumPy leave the interpreter to other threads while they work.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         described = pool.map(lambda row: describe(row, folder, shown_as), table.itertuples())

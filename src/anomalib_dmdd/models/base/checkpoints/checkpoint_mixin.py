@@ -107,5 +107,5 @@ class CheckpointMixin(LastModelMixin):
 
 
 def _is_metric(name: str) -> bool:
-    """Whether an entry of a state belongs to the evaluator, some of whose metrics have buffers, such as AUPRO."""
+    """Whether an entry of a state belongs to a metric; that of AUPRO has a buffer."""
     return name.startswith("evaluator.")

@@ -1,12 +1,14 @@
 """What is kept of a training that is interrupted."""
 
 import logging
+import signal
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from .checkpoint_file import keeps_a_model
 
@@ -17,10 +19,15 @@ INTERRUPTED = "interrupted.ckpt"
 
 
 class KeepInterrupted(Callback):
-    """Saves a checkpoint when a training is interrupted, also before its first validation."""
+    """Saves a checkpoint when a training is interrupted, also before its first validation.
+
+    After SIGTERM the process ends with code 143, as a shell reports it.
+    """
 
     def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:  # noqa: ANN401  # a LastModelMixin
         """Save the state of the training in :data:`INTERRUPTED`; never raises."""
+        if isinstance(exception, SIGTERMException):
+            exception.code = 128 + signal.SIGTERM  # the next command of a script must not start
         callback = trainer.checkpoint_callback
         folder = callback.dirpath if isinstance(callback, ModelCheckpoint) else None
         if not pl_module.trains:
