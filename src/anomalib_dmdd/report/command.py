@@ -120,7 +120,13 @@ def replace_pictures(folder: Path, drawn: Path) -> None:
 
 
 def draw_all(table: pd.DataFrame, folder: Path, shown_as: str) -> list[dict[str, Any]]:
-    """Write the pictures of all images, and describe each for a page that has them in another folder."""
+    """Write the pictures of all images, and describe each for the page.
+
+    Args:
+        table: The images.
+        folder: Where the pictures are written.
+        shown_as: Name of their folder in the page.
+    """
     # Pillow and NumPy leave the interpreter to other threads while they work.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         described = pool.map(lambda row: describe(row, folder, shown_as), table.itertuples())
