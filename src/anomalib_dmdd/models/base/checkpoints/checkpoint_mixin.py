@@ -107,5 +107,5 @@ class CheckpointMixin(LastModelMixin):
 
 
 def _is_metric(name: str) -> bool:
-    """Whether an entry of a state belongs to a metric; that of AUPRO has a buffer."""
+    """Whether an entry of a state is a buffer of a metric, as AUPRO has."""
     return name.startswith("evaluator.")
