@@ -20,16 +20,16 @@ def draw(rows: pd.DataFrame, path: Path) -> None:
     """A row of panels for each set and length, a panel for each metric."""
     groups = list(rows.groupby(TRAINING))
     figure, panels = plt.subplots(len(groups), 2, figsize=(10, 3.5 * len(groups)), layout="constrained", squeeze=False)
-    for row, ((category, steps, _), group) in zip(panels, groups, strict=True):
+    for row, ((category, length, _), group) in zip(panels, groups, strict=True):
         for axes, metric in zip(row, SHOWN, strict=True):
             for model, points in group.sort_values("step").groupby("model"):
                 colour, line = f"C{MODELS.index(str(model))}", "-o" if model in OURS else "--"
                 axes.plot(points["time"], points[metric], line, color=colour, label=model, ms=3)
-            last = group.loc[(group["step"] == steps) & (group["model"] == REFERENCE), metric]
+            last = group.loc[(group["step"] == length) & (group["model"] == REFERENCE), metric]
             if not last.empty:
                 axes.axhline(last.mean(), color="gray", lw=0.8)
             axes.set_ylim(bottom=max(axes.get_ylim()[0], group[metric].median() - BELOW))
-            axes.set_title(f"{category}, {steps} steps")
+            axes.set_title(f"{category}, {length} steps")
             axes.set_xlabel(f"time, {REFERENCE}'s whole training = 1")
             axes.set_ylabel(f"{METRICS[metric]} (%)")
             axes.grid(alpha=0.3)
