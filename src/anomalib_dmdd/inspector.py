@@ -396,9 +396,9 @@ def inspect_files(
         try:
             image = read_image(path)
             result = inspector.predict(image)
-        except ValueError as error:
+        except (ValueError, RuntimeError) as error:  # OpenVINO refuses sizes that the network cannot process
             show_progress()
-            print(f"unreadable: {path}: {error}", file=sys.stderr)
+            print(f"unreadable: {path}: {last_line(error)}", file=sys.stderr)
             tally.unreadable += 1
             continue
         show_progress()

@@ -10,8 +10,10 @@ import torch
 from anomalib.deploy import OpenVINOInferencer
 from anomalib.engine import Engine
 from anomalib.models import AnomalibModule
+from anomalib.pre_processing import PreProcessor
 from PIL import Image
 from small_models import MODELS, build
+from torchvision.transforms.v2 import CenterCrop, Compose, Resize
 
 import anomalib_dmdd
 from anomalib_dmdd import DemoParts
@@ -116,6 +118,13 @@ def test_a_size_that_was_not_trained(
 ) -> None:
     build("Bikd").eval().to_onnx(tmp_path, input_size=size)
     assert ("128x64, but the model was trained with 64x64" in caplog.text) == warned
+
+
+@pytest.mark.parametrize("crop", [True, False])
+def test_a_pre_processor_that_crops(crop: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    steps = [Resize((96, 96)), CenterCrop(64)] if crop else [Resize((64, 64))]
+    build("Bikd", pre_processor=PreProcessor(Compose(steps))).eval().to_onnx(tmp_path, input_size=(64, 64))
+    assert ("crops images" in caplog.text) == crop
 
 
 def test_a_size_without_pixels(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -283,6 +284,27 @@ def test_a_fault_is_no_defect(
         monkeypatch.setattr(inspector, "Inspector", Mock(side_effect=fault))
         assert inspector.main(["model.xml", "part.png"]) == code
     assert "TypeError: a fault" in capsys.readouterr().err
+
+
+def test_an_image_that_the_network_refuses_is_unreadable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_model()
+    picture("parts/odd.png"), picture("parts/part.png")
+    predict = inspector.Inspector.predict
+    calls = count()
+
+    def refuse(self: inspector.Inspector, image: np.ndarray) -> inspector.Inspection:
+        if next(calls) == 1:  # behind the first run with a black image
+            raise RuntimeError("Exception from src/inference:\nEltwise shapes do not fit")
+        return predict(self, image)
+
+    monkeypatch.setattr(inspector.Inspector, "predict", refuse)
+    assert inspector.main(["model.xml", "parts"]) in {1, 3}
+    said = capsys.readouterr()
+    assert f"unreadable: {Path('parts/odd.png')}: Eltwise shapes do not fit" in said.err
+    assert "1 images" in said.out
 
 
 def test_the_script_reads_the_files_that_anomalib_reads() -> None:

@@ -98,5 +98,7 @@ def test_synchronised_batch_norm_is_refused_where_it_would_change_the_network() 
     trainer = Trainer(accelerator="cpu", strategy="ddp", devices=1, sync_batchnorm=True, logger=False)
     with pytest.raises(ValueError, match="sync_batchnorm"):
         EqualReplicas().setup(trainer, build("Dmdd"), "fit")
-    EqualReplicas().setup(trainer, build("Dskd"), "fit")
+    with pytest.raises(ValueError, match=r"Dskd with this backbone .* BatchNormAct2d"):
+        EqualReplicas().setup(trainer, build("Dskd", backbone="mobilenetv3_small_050"), "fit")
+    EqualReplicas().setup(trainer, build("Dskd", backbone="resnet18"), "fit")
     EqualReplicas().setup(Trainer(accelerator="cpu", logger=False), build("Dmdd"), "fit")

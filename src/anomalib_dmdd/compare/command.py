@@ -1,7 +1,6 @@
 """The command: settings, plan, runs, report. Heavy imports wait, so ``--help`` is quick."""
 
 import json
-import os
 import re
 import signal
 import sys
@@ -73,7 +72,7 @@ def parse(arguments: Sequence[str]) -> Namespace:
     add("--trainer", type=Arguments, default={}, help="Lightning Trainer arguments, e.g. --trainer.max_steps 100")
     add("--image_size", type=PositiveInt, default=256, help="height and width in pixels that every model sees")
     add("--accelerator", type=str, default="auto", help="where training, testing and torch timing happen")
-    add("--threads", type=PositiveInt, default=os.cpu_count() or 1, help="CPU threads of torch and OpenVINO")
+    add("--threads", type=PositiveInt | None, help="CPU threads of torch and OpenVINO; by default one for each core")
     add("--openvino", type=list[Literal["FP32", "INT8"]], default=["FP32"], help="exports to test; none without values")
     add("--timed_passes", type=PositiveInt, default=50, help="forward passes per latency, after 10 to warm up")
     add("--keep_weights", type=bool, default=True, help="keep the checkpoint and the exported models of each run")
@@ -135,7 +134,7 @@ def run_all(runs: "list[Run]", settings: Namespace, about: dict[str, Any], conso
 
     waiting = [run for run in runs if not launcher.is_done(run, settings.out)]
     finished = len(runs) - len(waiting)
-    console.print(f"{len(runs)} runs, {settings.threads} threads, folder {settings.out}", markup=False)
+    console.print(f"{len(runs)} runs, {runs[0].cores} threads, folder {settings.out}", markup=False)
     if finished:
         console.print(f"{finished} done in an earlier start, not done again.")
     columns = (BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
@@ -171,8 +170,9 @@ def _show(runs: "list[Run]", out: Path, about: dict[str, Any], console: Console)
     rows = table.write(runs, out, about)
     means, spreads = table.summarise(rows)
     if len(means):
-        plots.plot_accuracy(means, spreads, out / "accuracy.png")
-        plots.plot_pareto(means, out / "pareto.png")
+        if means[[*table.METRICS]].notna().any(axis=None):
+            plots.plot_accuracy(means, spreads, out / "accuracy.png")
+            plots.plot_pareto(means, out / "pareto.png")
         plots.plot_maps(runs, out, out / "maps.png")
         console.print(Markdown(table.summary(runs, rows)))
     console.print(f"\nTables, pictures and weights: {out}", markup=False)

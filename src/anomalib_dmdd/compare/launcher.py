@@ -57,14 +57,14 @@ def launch(run: Run, out: Path, *, keep_weights: bool, watch: Callable[[str], No
     with FileLock(lock):  # released when this process ends, however it does
         if not is_done(run, out):
             _launch(run, folder, keep_weights=keep_weights, watch=watch)
-    return result_of(run, out)
+        return result_of(run, out)  # before another comparison starts a failed run again
 
 
 def _launch(run: Run, folder: Path, *, keep_weights: bool, watch: Callable[[str], None]) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     (folder / "run.json").write_text(json.dumps(asdict(run), indent=2))
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(run.threads))
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(run.cores))
     with (
         (folder / "log.txt").open("w") as log,
         subprocess.Popen(  # noqa: S603  # this program itself

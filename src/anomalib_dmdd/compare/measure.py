@@ -21,13 +21,17 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+from anomalib_dmdd.models.base.evaluator import RankingEvaluator, bounded
+
+from .plan import Run
+
 WARM_UP = 10
 
 
 def build_evaluator() -> Evaluator:
     """Build the metrics that every model is tested with; pixel metrics need masks."""
     pixels: dict[str, Any] = {"fields": ["anomaly_map", "gt_mask"], "prefix": "pixel_", "strict": False}
-    return Evaluator(
+    return RankingEvaluator(
         test_metrics=[
             AUROC(fields=["pred_score", "gt_label"], prefix="image_"),
             F1Score(fields=["pred_label", "gt_label"], prefix="image_"),
@@ -44,12 +48,20 @@ def accuracy(engine: Engine, model: AnomalibModule, datamodule: AnomalibDataModu
     Anomalib clips normalised scores to [0, 1]. With a threshold near the top of the range most background pixels
     become 0 and can no longer be ranked, so the metrics would measure the clipping. A sigmoid replaces the clipping
     during the test. Predicted labels stay the same at the default sensitivity of 0.5.
+
+    Returns:
+        The metrics; none if all test images are of one kind.
     """
     post_processor = model.post_processor
     clips = post_processor is not None and type(post_processor)._normalize is PostProcessor._normalize  # noqa: SLF001
     with patch.object(post_processor, "_normalize", _normalize_unclipped) if clips else nullcontext():
         metrics: dict[str, float] = engine.test(model, datamodule=datamodule, verbose=False)[0]
-    return metrics
+    return metrics if has_both_kinds(datamodule) else {}
+
+
+def has_both_kinds(datamodule: AnomalibDataModule) -> bool:
+    """Whether there are good and defective test images, without which metrics mean nothing."""
+    return len(set(datamodule.test_data.samples["label_index"])) > 1
 
 
 def _normalize_unclipped(preds: Tensor | None, norm_min: Tensor, norm_max: Tensor, threshold: Tensor) -> Tensor | None:
@@ -117,26 +129,39 @@ def time_torch(model: nn.Module, image: Tensor, passes: int) -> dict[str, float]
     return time_calls(forward, passes)
 
 
-def measure_export(path: Path, data: AnomalibDataModule, threads: int, passes: int, precision: str) -> dict[str, float]:
+def measure_export(
+    path: Path, data: AnomalibDataModule, run: Run, precision: str, *, raw: bool = False
+) -> dict[str, float]:
     """Time an exported OpenVINO model on the CPU, and test it.
 
     The file is tested as it is: that of an Anomalib model clips normalised scores to [0, 1].
 
+    Args:
+        path: The model.
+        data: Source of the test images.
+        run: Settings of the measurement.
+        precision: ``FP32`` or ``INT8``.
+        raw: Whether scores may lie above 1.
+
     Returns:
-        Latency as in `time_torch`, ``image_AUROC``, and ``pixel_AUPRO`` if there are masks.
+        Latency as in `time_torch`; with good and defective images ``image_AUROC``, with masks ``pixel_AUPRO``.
     """
-    config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
+    config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": run.cores}
     if precision == "FP32":
         config["INFERENCE_PRECISION_HINT"] = "f32"  # also on a CPU where OpenVINO prefers BF16
     exported = openvino.Core().compile_model(path, "CPU", config)
     first = data.test_data[0].image[None].numpy()
-    times = time_calls(lambda: exported(first), passes)
+    times = time_calls(lambda: exported(first), run.timed_passes)
     metrics = [metric for metric in build_evaluator().test_metrics if metric.name in {"image_AUROC", "pixel_AUPRO"}]
     for batch in data.test_dataloader():
         # Each call overwrites the arrays of the last result, so they are copied one by one.
         results = (exported(image[None].numpy()) for image in batch.image)
         outputs = [{port.any_name: torch.tensor(result[port]) for port in exported.outputs} for result in results]
         batch.update(**{name: torch.cat([output[name] for output in outputs]) for name in outputs[0]})
+        if raw:
+            batch.pred_score, batch.anomaly_map = bounded(batch.pred_score), bounded(batch.anomaly_map)
         for metric in metrics:
             metric.update(batch)
+    if not has_both_kinds(data):
+        return times
     return times | {metric.name: float(metric.compute()) for metric in metrics if metric.update_called}

@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
@@ -55,7 +56,7 @@ class Run:
     images: str
     image_size: int
     accelerator: str
-    threads: int
+    threads: int | None
     openvino: list[str]
     timed_passes: int
 
@@ -66,6 +67,11 @@ class Run:
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:8]
         name = f"{self.model['class_path'].rpartition('.')[2]}-{self.category}-{self.seed}-{digest}"
         return name.replace("/", "_")
+
+    @property
+    def cores(self) -> int:
+        """Number of threads on this computer; without one, the run is the same on each."""
+        return self.threads or os.cpu_count() or 1
 
     @property
     def title(self) -> str:

@@ -56,8 +56,8 @@ HOW = """## How it was measured
 def collect(runs: Sequence[Run], out: Path) -> pd.DataFrame:
     """Gather the results that exist, one row per run, in the order of the plan."""
     rows = [
-        {"model": run.label, "category": run.category, "seed": run.seed, "error": "", **result}
-        | {"threads": run.threads, "image_size": run.image_size, "run": run.id, "code": run.code}
+        {"model": run.label, "category": run.category, "seed": run.seed, "error": "", "threads": run.threads, **result}
+        | {"image_size": run.image_size, "run": run.id, "code": run.code}
         for run in runs
         if (result := result_of(run, out))
     ]
@@ -84,6 +84,8 @@ def summarise(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
     numbers = _numbers(rows)
     there = numbers[COLUMNS].notna().groupby([numbers["model"], numbers["category"]], sort=False).any()
+    started = pd.MultiIndex.from_product([rows["model"].unique(), rows["category"].unique()], names=there.index.names)
+    there = there.reindex(started, fill_value=False)  # all runs of a model and category can have failed
     lacks = (there.groupby("category").transform("any") & ~there).groupby("model", sort=False).any()
     by_model = numbers.groupby(["model", "seed"], sort=False)[COLUMNS].mean().groupby("model", sort=False)
     return by_model.mean().mask(lacks), by_model.std().mask(lacks)
@@ -147,7 +149,7 @@ def markdown(runs: Sequence[Run], rows: pd.DataFrame, environment: dict[str, Any
         size=runs[0].image_size,
         seeds=MIN_SEEDS,
         passes=runs[0].timed_passes,
-        threads=runs[0].threads,
+        threads=" or ".join(f"{count:g}" for count in rows["threads"].dropna().unique()) or "all",
         memory=", ".join(f"of the {kind}" for kind in rows["memory_of"].dropna().unique()) or "not known",
         device=", ".join(rows["device"].dropna().unique()) or "no device",
     )
@@ -168,6 +170,8 @@ def summary(runs: Sequence[Run], rows: pd.DataFrame) -> str:
     parts = [verdict(means, among)]
     if not among and len(complete) > 1:
         parts = [f"No best model is named, because that takes at least {MIN_SEEDS} seeds."]
+    if means[[*METRICS]].isna().all(axis=None):
+        parts = ["No accuracy is known. It takes good and defective test images."]
     titles = {model: model if model in complete else f"{model} (incomplete)" for model in means.index}
     tables = {"Accuracy, %": METRICS, "Accuracy of the exported OpenVINO files, %": EXPORTS, "Cost": COSTS}
     for title, columns in tables.items():
@@ -179,9 +183,9 @@ def summary(runs: Sequence[Run], rows: pd.DataFrame) -> str:
 def verdict(means: pd.DataFrame, among: Collection[str]) -> str:
     """Say in a sentence or two which model to use."""
     means = means[means.index.isin(among)]
-    if len(means) < 2:  # noqa: PLR2004  # nothing to compare
-        return ""
     accuracy, latency = compared(means)
+    if len(means[accuracy].dropna()) < 2:  # noqa: PLR2004  # nothing to compare
+        return ""
     top, fast = means[accuracy].idxmax(), means[latency].idxmin()
     text = f"Most accurate: **{top}** ({METRICS[accuracy]} {means[accuracy].max():.1f})."
     text += f" Fastest: **{fast}** ({means[latency].min():.1f} ms per image)."

@@ -80,16 +80,17 @@ def _sketch(file: Path) -> str:
 def package_version(package: Path = PACKAGE) -> str:
     """Last commit that changed the code of a package and ``+hash`` of uncommitted changes.
 
-    Without a repository it is the version number.
+    Without a repository it is the version number and ``+hash`` of the code.
     """
     try:
         commit = _git(package, "log", "-1", "--format=%h", "--abbrev=12", "--", *CODE)
         changed = _git(package, "status", "--porcelain", "--", *CODE)
     except (OSError, subprocess.CalledProcessError):
         commit = changed = ""
-    if not commit:
-        return version("anomalib-dmdd")
-    return f"{commit}+{_digest(file for glob in CODE for file in package.rglob(glob))}" if changed else commit
+    if commit and not changed:
+        return commit
+    digest = _digest(file for glob in CODE for file in package.rglob(glob))
+    return f"{commit or version('anomalib-dmdd')}+{digest}"
 
 
 def _git(folder: Path, *command: str) -> str:

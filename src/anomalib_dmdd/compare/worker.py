@@ -60,7 +60,7 @@ def train_and_measure(run: Run, folder: Path, stage: Stage) -> dict[str, Any]:
         raise RuntimeError(f"The code has changed from {run.code} to {code}. Start the comparison again.")
     if run.images and images_version(build(AnomalibDataModule, run.data)) != run.images:
         raise RuntimeError("The images have changed. Start the comparison again.")
-    torch.set_num_threads(run.threads)
+    torch.set_num_threads(run.cores)
     seed_everything(run.seed, workers=True, verbose=False)
     model = build_model(run)
     datamodule = build(AnomalibDataModule, run.data)
@@ -94,7 +94,7 @@ def train_and_test(engine: Engine, model: AnomalibModule, data: AnomalibDataModu
     stage.say("training")
     start = time.perf_counter()
     engine.fit(model, datamodule=data)
-    row: dict[str, Any] = {"train_seconds": time.perf_counter() - start}
+    row: dict[str, Any] = {"train_seconds": time.perf_counter() - start, "threads": torch.get_num_threads()}
     device = engine.trainer.strategy.root_device
     row |= {"device": str(device), **measure.peak_memory(device)}
     row |= {"steps": engine.trainer.global_step, "epochs": engine.trainer.current_epoch}
@@ -127,6 +127,7 @@ def export(engine: Engine, model: AnomalibModule, data: AnomalibDataModule, run:
     """Export to OpenVINO, time and test the files; a failure is only reported."""
     row: dict[str, Any] = {}
     errors = []
+    raw = not getattr(getattr(model, "post_processor", None), "enable_normalization", True)
     for precision in run.openvino:
         try:
             path = engine.export(
@@ -140,7 +141,7 @@ def export(engine: Engine, model: AnomalibModule, data: AnomalibDataModule, run:
                 compression_type=CompressionType.INT8_PTQ if precision == "INT8" else None,
                 datamodule=data,
             )
-            measured = measure.measure_export(path, data, run.threads, run.timed_passes, precision)
+            measured = measure.measure_export(path, data, run, precision, raw=raw)
             row |= {f"openvino_{precision.lower()}_{name}": value for name, value in measured.items()}
         except Exception as error:  # noqa: BLE001, PERF203  # whatever an exporter raises
             traceback.print_exc()

@@ -32,10 +32,10 @@ def make_run() -> Callable[..., Run]:
 @pytest.fixture
 def make_settings(tmp_path: Path) -> Callable[..., Namespace]:
     for category in ("bolt", "nut"):
-        for split in ("train", "test"):
-            folder = tmp_path / "parts" / category / split / "good"
-            folder.mkdir(parents=True)
-            Image.new("RGB", (8, 8)).save(folder / "0.png")
+        for file in ("train/good/0.png", "test/good/0.png", "test/bad/0.png", "ground_truth/bad/0_mask.png"):
+            path = tmp_path / "parts" / category / file
+            path.parent.mkdir(parents=True)
+            Image.new("RGB", (8, 8)).save(path)
 
     def make(models: list[str | dict[str, object]], **changes: object) -> Namespace:
         settings = parse(["--models", "Padim", "--data.category", "bolt", "--accelerator", "cpu"])

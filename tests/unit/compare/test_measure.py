@@ -2,9 +2,11 @@ import resource
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from anomalib.data import ImageBatch
 from anomalib.models import AnomalibModule, Padim
 from anomalib.post_processing import PostProcessor
 from torch import nn
@@ -95,6 +97,11 @@ class ScoreEngine:
         return [{"normalised": normalise(model.post_processor)}]
 
 
+def tested(*labels: int) -> SimpleNamespace:
+    """A data module with test images of these labels."""
+    return SimpleNamespace(test_data=SimpleNamespace(samples={"label_index": labels}))
+
+
 def normalise(post_processor: PostProcessor) -> torch.Tensor:
     return post_processor._normalize(ScoreEngine.SCORES, *torch.tensor([0.1, 1.1, 0.8]))
 
@@ -102,7 +109,7 @@ def normalise(post_processor: PostProcessor) -> torch.Tensor:
 def test_accuracy_is_measured_on_scores_that_are_not_clipped() -> None:
     model = Padim(pre_trained=False)
     assert normalise(model.post_processor).tolist() == pytest.approx([0.0, 0.0, 0.6, 1.0])
-    measured = accuracy(ScoreEngine(), model, None)["normalised"]
+    measured = accuracy(ScoreEngine(), model, tested(0, 1))["normalised"]
     assert 0 <= measured[0] < measured[1] < 0.5 < measured[2] < measured[3] <= 1
     assert measured[2].item() == pytest.approx(0.6, abs=0.002)  # near the threshold nothing changes
     assert normalise(model.post_processor).tolist() == pytest.approx([0.0, 0.0, 0.6, 1.0]), (
@@ -113,10 +120,29 @@ def test_accuracy_is_measured_on_scores_that_are_not_clipped() -> None:
 def test_accuracy_leaves_the_model_as_it_was_when_a_test_fails() -> None:
     model = Padim(pre_trained=False)
     with pytest.raises(RuntimeError, match="no images"):
-        accuracy(ScoreEngine("no images"), model, None)
+        accuracy(ScoreEngine("no images"), model, tested(0, 1))
     assert normalise(model.post_processor).max() == 1
 
 
 def test_accuracy_keeps_a_normalisation_that_does_not_clip() -> None:
     model = Dmdd(backbone="resnet18", pre_trained=False)
-    assert torch.equal(accuracy(ScoreEngine(), model, None)["normalised"], normalise(model.post_processor))
+    assert torch.equal(accuracy(ScoreEngine(), model, tested(0, 1))["normalised"], normalise(model.post_processor))
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_images_of_one_kind_have_no_accuracy(label: int) -> None:
+    assert accuracy(ScoreEngine(), Padim(pre_trained=False), tested(label, label)) == {}
+
+
+def test_raw_scores_of_several_batches_are_ranked_together() -> None:
+    evaluator = build_evaluator()
+    module = SimpleNamespace(post_processor=SimpleNamespace(enable_normalization=False))
+    for good, bad in ((0.8, 1.5), (0.9, 0.97)):  # torchmetrics would take the first batch for logits
+        batch = ImageBatch(
+            image=torch.zeros(2, 3, 4, 4),
+            gt_label=torch.tensor([False, True]),
+            pred_label=torch.tensor([False, True]),
+            pred_score=torch.tensor([good, bad]),
+        )
+        evaluator.on_test_batch_end(None, module, None, batch, 0)
+    assert evaluator.test_metrics[0].compute() == 1

@@ -29,6 +29,7 @@ def table(results: list[tuple[str, str, int, float, float]]) -> pd.DataFrame:
             "error": "",
             "device": "cpu",
             "memory_of": "process",
+            "threads": 2,
             "run": f"{model}-{category}-{seed}",
         }
         measured = {"pixel_AUPRO": aupro, "image_AUROC": aupro, "torch_ms": latency}
@@ -110,6 +111,21 @@ def test_a_column_that_a_run_lacks_has_no_mean(plan_of: PlanOf) -> None:
     assert "Fastest: **Fast** (12.0 ms" in markdown(*plan_of(rows), ENVIRONMENT), "by the latency that both have"
 
 
+def test_a_model_that_failed_in_a_whole_category_has_no_mean() -> None:
+    failed = ROWS.astype({"status": object})
+    failed.loc[(failed["model"] == "Slow") & (failed["category"] == "nut"), "status"] = "failed"
+    means, _ = summarise(failed)
+    assert means["pixel_AUPRO"].isna().to_dict() == {"Slow": True, "Fast": False}
+    assert pareto(means, "pixel_AUPRO", "torch_ms") == ["Fast"]
+
+
+def test_without_images_of_both_kinds_no_accuracy_is_told(plan_of: PlanOf) -> None:
+    rows = pd.concat([ROWS, THIRD], ignore_index=True).assign(pixel_AUPRO=None, image_AUROC=None)
+    text = markdown(*plan_of(rows), ENVIRONMENT)
+    assert "No accuracy is known" in text
+    assert "Most accurate" not in text
+
+
 def test_a_category_without_masks_does_not_count(plan_of: PlanOf) -> None:
     rows = ROWS.copy()
     rows.loc[rows["category"] == "nut", "pixel_AUPRO"] = None
@@ -178,7 +194,7 @@ def test_markdown_of_an_unfinished_comparison(plan_of: PlanOf) -> None:
     rows.loc[5, ["status", "error"]] = ["failed", "OSError: no disk"]
     text = markdown(runs, rows, ENVIRONMENT)
     assert "6 of 8 runs" in text
-    assert ["Fast (incomplete)", "70.0", "70.0"] in cells(text)
+    assert ["Fast (incomplete)", "-", "-"] in cells(text), "a mean over the other category would be no comparison"
     assert f"- Fast, nut, seed 0: OSError: no disk (log: `runs/{runs[5].id}/log.txt`)" in text
     assert "Most accurate" not in text
 

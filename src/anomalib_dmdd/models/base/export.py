@@ -11,10 +11,12 @@ from typing import Any
 from anomalib.data import AnomalibDataModule
 from anomalib.deploy.export import CompressionType
 from torch import nn
+from torchvision.transforms.v2 import CenterCrop
 
 from anomalib_dmdd.models.components import evaluation_mode
 
 from .checkpoints.checkpoint import own_version
+from .normalization import transforms_of
 from .quantization import check_agreement, load_calibration_images, quantize, quantize_with_accuracy_control
 
 logger = logging.getLogger(__name__)
@@ -42,6 +44,7 @@ def warnings_only(*names: str) -> Iterator[None]:
 class ExportMixin(nn.Module):
     """Mixin with the export hooks of Anomalib, for subclasses of ``AnomalibModule``."""
 
+    pre_processor: nn.Module | None
     post_processor: nn.Module | None
     input_size: tuple[int, int] | None
     hparams: Any
@@ -54,7 +57,7 @@ class ExportMixin(nn.Module):
         facts = {
             "model": type(self).__name__,
             "version": own_version(),
-            "backbone": str(self.hparams["backbone"]),
+            "backbone": self.model.teacher.backbone,
             "image_size": "x".join(str(side) for side in self.input_size or ()),
             **self.trained_with,
         }
@@ -103,6 +106,11 @@ class ExportMixin(nn.Module):
         """
         self._refuse_tiles()
         self._check_export_size(input_size)
+        if transforms_of(self.pre_processor, CenterCrop):
+            logger.warning(
+                "The pre-processor crops images. inspector.py gives whole images to the file, resized, so its scores "
+                "differ from those of the Engine. Crop the images before, and leave it out of the pre-processor."
+            )
         settings = {"opset_version": OPSET, "verbose": False} | kwargs
         with warnings_only("onnx_ir", "onnxscript"), evaluation_mode(self):  # Anomalib leaves the model in it
             path: Path = super().to_onnx(export_root, model_file_name, input_size, **settings)  # type: ignore[misc]

@@ -1,6 +1,7 @@
 """How a pre-processor normalises images."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import timm
 from anomalib.data.transforms.utils import extract_transforms_by_type
@@ -8,6 +9,7 @@ from anomalib.pre_processing import PreProcessor
 from torch import nn
 from torchvision.transforms.v2 import Normalize
 
+T = TypeVar("T", bound=nn.Module)
 NONE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 """Mean and standard deviation that leave pixel values from 0 to 1."""
 
@@ -27,12 +29,16 @@ def normalization_of(pre_processor: nn.Module | None) -> tuple[Sequence[float], 
         >>> normalization_of(PreProcessor(Normalize([0.5], [0.25])))  # one value for all
         ([0.5, 0.5, 0.5], [0.25, 0.25, 0.25])
     """
-    modules = () if pre_processor is None else pre_processor.modules()
-    found = [transform for module in modules for transform in extract_transforms_by_type(module, Normalize)]
-    if found:
+    if found := transforms_of(pre_processor, Normalize):
         mean, std = (list(values) * (1 if len(values) > 1 else 3) for values in (found[0].mean, found[0].std))
         return mean, std
     return NONE if type(pre_processor) in (type(None), PreProcessor) else None
+
+
+def transforms_of(pre_processor: nn.Module | None, kind: type[T]) -> list[T]:
+    """Transforms of a kind in a pre-processor, in their order."""
+    modules = () if pre_processor is None else pre_processor.modules()
+    return [transform for module in modules for transform in extract_transforms_by_type(module, kind)]
 
 
 def differs_from_weights(values: tuple[Sequence[float], Sequence[float]], backbone: str) -> str | None:

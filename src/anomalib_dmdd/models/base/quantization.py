@@ -107,6 +107,7 @@ def load_calibration_images(model: Any, datamodule: AnomalibDataModule | None) -
         dataset += evenly_spaced(trained, missing)
     size = batch_size(model)
     chosen = evenly_spaced(dataset, max(1, RECOMMENDED_IMAGES // size) * size)
+    chosen.augmentations = datamodule.val_augmentations  # not those of the training
     images = [batch.image.numpy() for batch in batches(datamodule, chosen, model)]
     if not images:
         raise ValueError(f"compression_type: calibration needs {size} images or more, the data hold {len(dataset)}.")

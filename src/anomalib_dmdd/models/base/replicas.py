@@ -5,10 +5,8 @@ from collections.abc import Iterable
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics.metric import jit_distributed_available
-
-from anomalib_dmdd.models.components import MixedBatchNorm2d
 
 
 class EqualReplicas(Callback):
@@ -22,13 +20,15 @@ class EqualReplicas(Callback):
         """Refuse synchronised batch normalisation where it would change the network.
 
         Raises:
-            ValueError: If the network mixes batch statistics at test time, which ``SyncBatchNorm`` cannot.
+            ValueError: If a normalisation of the network does more than ``SyncBatchNorm``, which would replace it: mix
+                batch statistics at test time, or apply the activation, as in many backbones of timm.
         """
-        mixes = any(isinstance(module, MixedBatchNorm2d) for module in pl_module.modules())
-        if stage == TrainerFn.FITTING and mixes and getattr(trainer.strategy, "_layer_sync", None) is not None:
+        kinds = {type(module) for module in pl_module.modules() if isinstance(module, nn.BatchNorm2d)}
+        lost = ", ".join(sorted(kind.__name__ for kind in kinds - {nn.BatchNorm2d}))
+        if stage == TrainerFn.FITTING and lost and getattr(trainer.strategy, "_layer_sync", None) is not None:
             raise ValueError(
-                f"trainer.sync_batchnorm: {type(pl_module).__name__} cannot be trained with it, because it would "
-                "replace MixedBatchNorm2d by a normalisation that treats test images otherwise. Leave it out."
+                f"trainer.sync_batchnorm: {type(pl_module).__name__} with this backbone cannot be trained with it, "
+                f"because it would replace {lost} by a plain normalisation. Leave it out."
             )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
