@@ -30,6 +30,20 @@ from anomalib_dmdd.models.dmdd.torch_model import SegmentationHead
 METRICS = ("image_AUROC", "pixel_AUROC", "pixel_AUPRO")
 
 
+class ScaledHead(SegmentationHead):
+    """A head that learns from distances that are multiplied by a random factor from 1/2 to 2."""
+
+    each = "image"
+    """What has a factor of its own: an ``image`` or a ``map``, that of one layer and branch of an image."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Logits of an anomaly, ``(N, 1, h, w)``."""
+        if self.training:
+            draws = torch.rand_like(maps[:, : 1 if self.each == "image" else None, :1, :1])
+            maps = maps * 2 ** (2 * draws - 1)
+        return super().forward(maps)
+
+
 class Heads(nn.ModuleDict):
     """Segmentation heads in the place of one; which of them answers is chosen by name."""
 
@@ -39,6 +53,10 @@ class Heads(nn.ModuleDict):
         heads = {f"head with {name} attention": SegmentationHead(maps, width) for name in attentions}
         for head, attention in zip(heads.values(), attentions.values(), strict=True):
             head.attention = attention
+        for each in ("image", "map"):
+            heads[f"head, scale of each {each}"] = scaled = ScaledHead(maps, width)
+            scaled.each = each
+            scaled.load_state_dict(own.state_dict())  # so that only the scales differ
         super().__init__({"head: one 3x3 convolution": nn.Conv2d(maps, 1, 3, padding=1), **heads, "head": own})
         self.chosen = "head"
         self.logits: list[Tensor] = []
@@ -73,12 +91,15 @@ class DmddWithHeads(Dmdd):
 
     def maps(self) -> Sequence[str]:
         """Names of the maps that :meth:`report` knows."""
-        return ["normality", "abnormality", "sum", *self.model.head, "head_x_normality"]
+        products = [f"{head} x normality" for head in self.model.head if "scale" in head]
+        return ["normality", "abnormality", "sum", *self.model.head, "head_x_normality", *products]
 
     def report(self, name: str) -> None:
         """Report a map of the model, or that of one of the heads."""
-        heads = self.model.head
-        self.model.anomaly_map_mode, heads.chosen = ("head", name) if name in heads else (name, "head")
+        head = name.removesuffix(" x normality")
+        mode = "head" if head == name else "head_x_normality"
+        known = head in self.model.head
+        self.model.anomaly_map_mode, self.model.head.chosen = (mode, head) if known else (name, "head")
 
 
 class DskdMaps(Dskd):
