@@ -258,12 +258,24 @@ def rounded() -> str:
 def ablation() -> str:
     """The maps of one training of DMDD, a column per set, and their means."""
     rows = read("ablation")
-    rows = rows[rows["variant"] == "DMDD"]
-    mean = rows.groupby("map", as_index=False)[[*METRICS]].mean().assign(category="mean")
+    table = sets_and_mean(rows[rows["variant"] == "DMDD"], "map")
+    return plain(table.assign(map="`" + table["map"] + "`"), left=1)
+
+
+def heads() -> str:
+    """Heads that learnt from distances times a random factor, with the product that DMDD reports."""
+    rows = read("heads")
+    return plain(sets_and_mean(rows[rows["map"] == "head x normality"], "factor"), left=1)
+
+
+def sets_and_mean(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """The three metrics in a cell: a row per kind, a column per set and one of their means."""
+    mean = rows.groupby(kind, as_index=False)[[*METRICS]].mean().assign(category="mean")
     rows = pd.concat([rows, mean])
-    table = rows.assign(cells=triples(rows)).pivot_table("cells", "map", "category", aggfunc="first", sort=False)
-    table.index = [f"`{name}`" for name in table.index]
-    return plain(table.rename_axis("map").reset_index(), left=1)
+    table: pd.DataFrame = rows.assign(cells=triples(rows)).pivot_table(
+        "cells", kind, "category", aggfunc="first", sort=False
+    )
+    return table.rename_axis(columns=None).reset_index()
 
 
 def markdown(table: pd.DataFrame, enough: dict[str, bool], spread: pd.DataFrame | None = None) -> str:
@@ -322,6 +334,7 @@ def tables() -> dict[str, str]:
         | {
             "rounded": rounded(),
             "ablation": ablation(),
+            "heads": heads(),
             "latency": latency(),
             "counters": counters(),
             "exports": exports(),
