@@ -25,6 +25,7 @@ A document marks the place of a table with ``<!-- table: NAME -->`` and ``<!-- e
 - ``mixed``: what defects among the good training images cost, and how many are named
 - ``rounded``: trainings before and after the coordinates of mild augmentation became exact
 - ``ablation``: the maps of one training of DMDD, a column per set
+- ``heads``: heads of DMDD that learnt from scaled distances, a column per set
 - ``known_defects``: accuracy on unseen defects, with and without known ones
 """
 
