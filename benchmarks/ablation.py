@@ -8,6 +8,7 @@ normality map is that of a model without the other parts, and simpler heads are 
 """
 
 import argparse
+import copy
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,23 +26,9 @@ from torch import Tensor, nn
 from anomalib_dmdd import Dmdd, Dskd
 from anomalib_dmdd.compare.measure import accuracy, build_evaluator
 from anomalib_dmdd.models.dmdd.loss import segmentation
-from anomalib_dmdd.models.dmdd.torch_model import SegmentationHead
+from anomalib_dmdd.models.dmdd.segmentation_head import SegmentationHead
 
 METRICS = ("image_AUROC", "pixel_AUROC", "pixel_AUPRO")
-
-
-class ScaledHead(SegmentationHead):
-    """A head that learns from distances that are multiplied by a random factor from 1/2 to 2."""
-
-    each = "image"
-    """What has a factor of its own: an ``image`` or a ``map``, that of one layer and branch of an image."""
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """Logits of an anomaly, ``(N, 1, h, w)``."""
-        if self.training:
-            draws = torch.rand_like(maps[:, : 1 if self.each == "image" else None, :1, :1])
-            maps = maps * 2 ** (2 * draws - 1)
-        return super().forward(maps)
 
 
 class Heads(nn.ModuleDict):
@@ -53,10 +40,8 @@ class Heads(nn.ModuleDict):
         heads = {f"head with {name} attention": SegmentationHead(maps, width) for name in attentions}
         for head, attention in zip(heads.values(), attentions.values(), strict=True):
             head.attention = attention
-        for each in ("image", "map"):
-            heads[f"head, scale of each {each}"] = scaled = ScaledHead(maps, width)
-            scaled.each = each
-            scaled.load_state_dict(own.state_dict())  # so that only the scales differ
+        heads["head, unscaled distances"] = unscaled = copy.deepcopy(own)  # so that only the scales differ
+        unscaled.scale = nn.Identity()
         super().__init__({"head: one 3x3 convolution": nn.Conv2d(maps, 1, 3, padding=1), **heads, "head": own})
         self.chosen = "head"
         self.logits: list[Tensor] = []

@@ -90,9 +90,9 @@ def with_median(model: Dmdd) -> None:
     model.model.normalizer = _MedianNormalizer(model.model.normalizer.limit.numel())
 
 
-def with_scaled_distances(model: Dmdd) -> None:
-    """The head learns from distances that are multiplied by a random factor from 1/2 to 2 in each image."""
-    model.model.normalizer = _ScalingNormalizer(model.model.normalizer.limit.numel())
+def with_unscaled_distances(model: Dmdd) -> None:
+    """The head learns from the distances as they are, without a random factor for each image."""
+    model.model.head.scale = nn.Identity()
 
 
 def with_relaxed_loss(model: Dmdd) -> None:
@@ -321,7 +321,7 @@ CHANGES = {
         without_guidance,
         with_full_guidance,
         with_median,
-        with_scaled_distances,
+        with_unscaled_distances,
         with_relaxed_loss,
         with_noise_on_the_features,
         with_stronger_augmentation,
@@ -411,12 +411,6 @@ class _MedianNormalizer(DistanceNormalizer):
         positions = scaled.flatten(2)
         upper_half = positions.topk(positions.shape[-1] // 2 + 1, sorted=False).values
         return scaled / upper_half.amin(-1).clamp_min(1)[..., None, None]
-
-
-class _ScalingNormalizer(DistanceNormalizer):
-    def forward(self, maps: Tensor) -> Tensor:
-        scaled = super().forward(maps)
-        return scaled * 2 ** (2 * torch.rand_like(scaled[:, :1, :1, :1]) - 1) if self.training else scaled
 
 
 def _add_noise(module: nn.Module, inputs: tuple[Sequence[Tensor]]) -> tuple[Sequence[Tensor]]:

@@ -68,6 +68,24 @@ def test_gradients_are_disjoint(model: DmddModel) -> None:
     assert reached(parts.aim) == {"abnormality"}
 
 
+def test_the_head_learns_from_distances_with_a_factor_for_each_image(model: DmddModel) -> None:
+    seen = {}
+    hooks = [
+        model.normalizer.register_forward_hook(lambda *call: seen.update(normalized=call[2].clone())),
+        model.head.stem.register_forward_pre_hook(lambda *call: seen.update(learnt=call[1][0].clone())),
+    ]
+    model.train()(torch.rand(32, 3, 32, 32), torch.rand(32, 3, 32, 32))
+    factors = seen["learnt"] / seen["normalized"]
+    assert factors.amax((1, 2, 3)).isclose(factors.amin((1, 2, 3))).all()
+    octaves = factors[:, 0, 0, 0].log2()
+    assert octaves.abs().max() <= 1
+    assert (octaves.mean().abs(), octaves.std()) == (pytest.approx(0, abs=0.25), pytest.approx(3**-0.5, abs=0.15))
+    model.eval()(torch.rand(2, 3, 32, 32))
+    assert torch.equal(seen["learnt"], seen["normalized"])
+    for hook in hooks:
+        hook.remove()
+
+
 def test_branches_have_equal_shapes_and_are_not_negative(model: DmddModel) -> None:
     normality, abnormality = model.student(model.teacher(torch.rand(1, 3, 64, 64)))
     assert [n.shape for n in normality] == [a.shape for a in abnormality]
