@@ -8,7 +8,7 @@ from anomalib_dmdd.models.components import conv_bn
 
 
 class RandomScale(nn.Module):
-    """Multiplies the distance maps of each image by a random factor from 1/2 to 2 while a model trains.
+    """Multiplies each image's distance maps by a random factor from 1/2 to 2 in training.
 
     Distances are larger on unseen images than on those of the training. So the head learns at several scales.
 
