@@ -21,6 +21,7 @@ from anomalib_dmdd.models.components import (
     matching_distance,
 )
 from anomalib_dmdd.models.dmdd.loss import DmddLoss, DmddLossParts
+from anomalib_dmdd.models.dmdd.segmentation_head import RandomScale
 from anomalib_dmdd.models.dmdd.torch_model import Decouple, DmddFeatures
 from anomalib_dmdd.synthesis import MildAugmentation
 
@@ -88,6 +89,11 @@ def with_full_guidance(model: Dmdd) -> None:
 def with_median(model: Dmdd) -> None:
     """A map is divided by its median where that is above the limit of normal images."""
     model.model.normalizer = _MedianNormalizer(model.model.normalizer.limit.numel())
+
+
+def with_factors_up_to_3(model: Dmdd) -> None:
+    """The head learns from distances times factors from 1/3 to 3."""
+    model.model.head.scale = RandomScale(largest=3)
 
 
 def with_unscaled_distances(model: Dmdd) -> None:
@@ -321,6 +327,7 @@ CHANGES = {
         without_guidance,
         with_full_guidance,
         with_median,
+        with_factors_up_to_3,
         with_unscaled_distances,
         with_relaxed_loss,
         with_noise_on_the_features,

@@ -8,22 +8,29 @@ from anomalib_dmdd.models.components import conv_bn
 
 
 class RandomScale(nn.Module):
-    """Multiplies each image's distance maps by a random factor from 1/2 to 2 in training.
+    """Multiplies the distance maps of each image by a random factor in training.
 
     Distances are larger on unseen images than on those of the training. So the head learns at several scales.
 
+    Args:
+        largest: The largest factor; the smallest is its inverse. The logarithm of the factor is uniform.
+
     Example:
         >>> maps = torch.ones(2, 6, 4, 4)
-        >>> scaled = RandomScale()(maps)
+        >>> scaled = RandomScale(largest=2)(maps)
         >>> bool((scaled >= 0.5).all() and (scaled <= 2).all())
         True
         >>> torch.equal(RandomScale().eval()(maps), maps)
         True
     """
 
+    def __init__(self, largest: float = 2.0) -> None:
+        super().__init__()
+        self.largest = largest
+
     def forward(self, maps: Tensor) -> Tensor:
         """Scaled maps, ``(N, maps, h, w)`` as the input."""
-        return maps * 2 ** (2 * torch.rand_like(maps[:, :1, :1, :1]) - 1) if self.training else maps
+        return maps * self.largest ** (2 * torch.rand_like(maps[:, :1, :1, :1]) - 1) if self.training else maps
 
 
 class SegmentationHead(nn.Module):
