@@ -26,6 +26,7 @@ A document marks the place of a table with ``<!-- table: NAME -->`` and ``<!-- e
 - ``rounded``: trainings before and after the coordinates of mild augmentation became exact
 - ``ablation``: the maps of one training of DMDD, a column per set
 - ``heads``: heads of DMDD that learnt from scaled distances, a column per set
+- ``factors``: the same with wider factors, a column per training
 - ``known_defects``: accuracy on unseen defects, with and without known ones
 """
 
@@ -271,6 +272,15 @@ def heads() -> str:
     return plain(sets_and_mean(rows[shown], "factor"), left=1)
 
 
+def factors() -> str:
+    """Heads that learnt from wider factors, with the product that DMDD reports; a column per training."""
+    rows = read("factors")
+    rows = rows[rows["map"] == "head x normality"]
+    rows = rows.assign(cells=triples(rows), training=rows["category"] + ", seed " + rows["seed"].astype(str))
+    table = rows.pivot_table("cells", "factor", "training", aggfunc="first", sort=False).fillna("")
+    return plain(table.rename_axis(columns=None).reset_index(), left=1)
+
+
 def sets_and_mean(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
     """The three metrics in a cell: a row per kind, a column per set and one of their means."""
     mean = rows.groupby(kind, as_index=False)[[*METRICS]].mean().assign(category="mean")
@@ -338,6 +348,7 @@ def tables() -> dict[str, str]:
             "rounded": rounded(),
             "ablation": ablation(),
             "heads": heads(),
+            "factors": factors(),
             "latency": latency(),
             "counters": counters(),
             "exports": exports(),
