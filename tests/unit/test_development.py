@@ -70,15 +70,12 @@ def described(model: AnomalibModule) -> dict[str, object]:
     """Everything by which a variant can differ from its default."""
     network = model.model
     parts = {name: type(part) for name, part in model.named_modules() if name}
-    dropout = {name: part.p for name, part in network.named_modules() if hasattr(part, "p")}
     weights = {name: (tuple(value.shape), value.double().sum().item()) for name, value in network.state_dict().items()}
     hooks = sum(len(part._forward_pre_hooks) for part in network.modules())
-    holders = filter(None, (model, model.loss, model.augmentation))
-    numbers = [{key: value for key, value in vars(holder).items() if isinstance(value, float)} for holder in holders]
+    numbers = [{key: n for key, n in vars(part).items() if isinstance(n, float)} for part in model.modules()]
     methods = [getattr(type(model), name) for name in ("training_step", "configure_optimizers")]
     return {
         "parts": parts,
-        "dropout": dropout,
         "weights": weights,
         "hooks": hooks,
         "numbers": numbers,
